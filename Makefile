@@ -1,0 +1,87 @@
+# `make report` and `make test` need make and Python 3.11, 3.12 or 3.13, nothing else:
+# they make .venv from requirements.lock when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help report test notebooks lint format types spell benchmark lab lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
+
+report: $(VENV)/installed ## run every notebook and write reports/index.html
+	@$(BIN)/kvt report
+
+test: $(VENV)/installed ## run the unit tests, and every committed notebook
+	@$(BIN)/python -m pytest
+
+notebooks: $(VENV)/installed ## run the committed notebooks anew: their outputs and their results
+	@$(BIN)/kvt report --dataset digits --output build
+	@cp build/results/*.json notebooks/results/
+	@set -e; for notebook in notebooks/*.ipynb; do \
+	  $(BIN)/kvt run $$notebook --output build/executed.ipynb; \
+	  mv build/executed.ipynb $$notebook; \
+	done
+
+lint: $(VENV)/installed ## check modules and notebooks with ruff
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+format: $(VENV)/installed ## format modules and notebooks, and mend what ruff can mend
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+types: $(VENV)/installed ## check the types of kvt/
+	@$(BIN)/mypy
+
+spell: $(VENV)/installed ## check the spelling of code and prose
+	@$(BIN)/codespell
+
+benchmark: $(VENV)/installed ## measure speed, one benchmark after the other
+	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+
+lab: $(VENV)/installed ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter lab notebooks
+
+# Fewest forks: a package has one version on every Python, so that all compute the same.
+# Versions in the old lock are kept where they still fit: delete a package's lines from it
+# to let that package move. A .venv that is merely out of date will do: all it gives is uv.
+lock: | $(if $(wildcard $(BIN)/uv),,$(VENV)/locked) ## resolve pyproject.toml into requirements.lock and environment.yml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	  --fork-strategy fewest --all-extras --generate-hashes --no-header \
+	  --no-emit-index-url --no-emit-find-links \
+	  --output-file requirements.lock pyproject.toml
+	@{ sed '/- pip:/q' environment.yml; \
+	   sed -n 's/^\([a-z0-9].*[^ ]\) *\\$$/      - \1/p' requirements.lock; \
+	   echo '      - -e .'; } > environment.yml.new
+	@mv environment.yml.new environment.yml
+
+clean: ## remove .venv, caches and logs
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache logs notebooks/logs
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Two stamps, because a change of pyproject.toml alone need not make .venv anew. Each is
+# written last, so that an interrupted installation is begun again.
+$(VENV)/installed: $(VENV)/locked pyproject.toml
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Wheels only: building a package would run, and download, what the lock does not hash.
+$(VENV)/locked: requirements.lock $(BIN)/python
+	$(require_python)@echo "making $(VENV) from requirements.lock (3 GB with TensorFlow; a minute or two)…"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PIP) --require-hashes --only-binary :all: --requirement requirements.lock
+	@touch $@
+
+# No recipe: an environment whose interpreter is gone counts as out of date.
+$(BIN)/python:
+
+# In Python 2's syntax too, so that an old Python can say which one it is.
+python_version = $(shell $(PYTHON) -c \
+  'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
+require_python = $(if $(filter 3.11.% 3.12.% 3.13.%,$(python_version)),,$(error \
+  kvt needs Python 3.11, 3.12 or 3.13; $(PYTHON) is \
+  $(or $(python_version),not installed): name another, \
+  as in `make $(or $(firstword $(MAKECMDGOALS)),report) PYTHON=python3.12`))

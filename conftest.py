@@ -1,0 +1,28 @@
+"""What all tests and all notebooks under test share."""
+
+import os
+from pathlib import Path
+
+import pytest
+from nbval.plugin import IPyNbFile
+
+# Before anything imports TensorFlow, whose C++ side logs as soon as it is loaded.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Compare figures by their alternative text, as nbval itself compares no PNG.
+
+    Processors round differently, and that shows in the last digits of an SVG's paths.
+    """
+    for notebook in {item.parent for item in items}:
+        if isinstance(notebook, IPyNbFile):
+            notebook.skip_compare += ("image/svg+xml",)
+
+
+@pytest.fixture(scope="session")
+def mnist_path() -> Path:
+    """The file that KVT_MNIST names; tests that need real MNIST are skipped without."""
+    if not (path := os.environ.get("KVT_MNIST")):
+        pytest.skip("KVT_MNIST does not name an mnist.npz")
+    return Path(path)
