@@ -1,0 +1,18 @@
+"""kvt: the same models in Keras and in raw TensorFlow, equal bit for bit."""
+
+from kvt.callbacks import Callback, Recorder
+from kvt.progress import ProgressBar
+from kvt.quiet import quiet
+from kvt.training import History, evaluate, fit, predict
+
+__version__ = "0.1.0"
+__all__ = [
+    "Callback",
+    "History",
+    "ProgressBar",
+    "Recorder",
+    "evaluate",
+    "fit",
+    "predict",
+    "quiet",
+]
