@@ -1,0 +1,652 @@
+"""Figures for the notebooks and the report: one function a figure, SVG out.
+
+Every function returns a `Picture`. Its SVG is made to be inlined in a page: text and
+axes take the page's own color, colors keep a contrast of 3:1 on white and on #15181d,
+nothing in it is styled by or styles the page, and equal data give equal bytes.
+"""
+
+import hashlib
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+V = TypeVar("V")
+
+_SVG = "http://www.w3.org/2000/svg"
+
+_WIDTH = 440  # CSS px: 12 px text is still 9 px on a 360 px phone
+_FONT = 12
+_INK = "#010203"  # stands for the page's text color until the SVG is written
+_AMBER = "#d47f00"
+_BLUE = "#2f66e0"
+
+# Equal curves must be seen to be equal: a wide band, dashes on it, dots in their gaps.
+_STYLES: dict[str, dict[str, Any]] = {
+    "Keras": {"color": _AMBER, "linewidth": 8, "markersize": 16},
+    "TensorFlow 2": {
+        "color": _BLUE,
+        "linewidth": 3,
+        "linestyle": (0, (9, 8)),
+        "markersize": 9,
+    },
+    "TensorFlow 1": {
+        "color": _INK,
+        "linewidth": 3.6,
+        "linestyle": (4, (0.01, 16.99)),
+        "dash_capstyle": "round",
+        "markersize": 4,
+    },
+}
+_OTHERS = (_AMBER, _BLUE, "#2f8f5b", "#c0509f", "#7d7f86")
+
+_RC: dict[Any, Any] = {  # over Matplotlib's defaults, not over a reader's settings
+    "svg.fonttype": "none",  # selectable text, a tenth of the size
+    "svg.hashsalt": "kvt",
+    "font.family": ["DejaVu Sans"],  # measured with: wider than what readers will see
+    "font.size": _FONT,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": _FONT,
+    "axes.titleweight": "bold",
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "lines.scale_dashes": False,
+    "lines.solid_capstyle": "round",
+    "path.simplify": False,
+    "text.parse_math": False,
+}
+_LOOK: list[Any] = ["default", _RC]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a notebook shows it: SVG, and a sentence for those who cannot see it.
+
+    The sentence is also the output's plain text, and is the same on every processor.
+    """
+
+    svg: str = field(repr=False)
+    alt: str
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+        return (
+            {"image/svg+xml": self.svg, "text/plain": self.alt},
+            {"image/svg+xml": {"alt": self.alt}},
+        )
+
+
+def history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+    """Draw what each run reported by epoch, validation beside training.
+
+    histories: label -> key -> one number an epoch, as in Keras's `History.history`;
+    each key gets a panel, shared with its `val_` twin. Numbers that are not finite
+    leave a gap. Raises ValueError where a run or a key is empty.
+    """
+    runs = {
+        label: {key: _epochs(f"{label}'s {key}", v) for key, v in run.items()}
+        for label, run in _nonempty("histories", histories).items()
+    }
+    keys = [k for run in runs.values() for k in _nonempty("a history", run)]
+    quantities = list(dict.fromkeys(key.removeprefix("val_") for key in keys))
+    with style.context(_LOOK):
+        figure, axes = _panels(len(quantities))
+        for ax, quantity in zip(axes, quantities, strict=True):
+            ax.set_title(quantity)
+            pair = (quantity, f"val_{quantity}")
+            for order, (label, run) in enumerate(runs.items()):
+                for key in (k for k in pair if k in run):
+                    _curve(ax, label, order, run[key])
+            ends = [[run[k][-1] for k in pair if k in run] for run in runs.values()]
+            ends = [end for end in ends if len(end) == 2]
+            if ends:
+                _name_ends(ax, *ends[0])
+        _epoch_axis(axes[-1], [v for run in runs.values() for v in run.values()])
+        _legend(figure, axes[0])
+        return _picture(figure, _history_alt(runs, quantities))
+
+
+def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture:
+    """Draw how far each run's weights are from Keras's, by epoch.
+
+    ulps: label -> the greatest distance of any weight after each epoch, in units in
+    the last place, 0 or more. The scale is logarithmic above 1, and 0 has its own line.
+    Raises ValueError where a label has no epoch or a negative distance.
+    """
+    runs = {k: _epochs(f"{k}'s ulps", v) for k, v in _nonempty("ulps", ulps).items()}
+    for label, distances in runs.items():
+        if not np.all(distances >= 0):
+            raise ValueError(
+                f"{label}'s ulps are distances, 0 or more: take them abs()"
+            )
+    top = max(1, *(_exponent(distances) for distances in runs.values()))
+    ticks = range(0, top + 1, 1 + top // 5)
+    names = [f"{10**t:,}" if t < 5 else f"1e{t}" for t in ticks]
+    with style.context(_LOOK):
+        figure, (ax,) = _panels(1)
+        ax.set_title("units in the last place from Keras")
+        ax.set_yscale("symlog", linthresh=1, linscale=max(0.9, top / 5))
+        ax.yaxis.set_major_locator(FixedLocator([0, *(10.0**t for t in ticks)]))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.set_yticklabels(["0: bit for bit", *names])
+        ax.set_ylim(-0.35, 10.0**top * 1.5)
+        for order, (label, distances) in enumerate(runs.items()):
+            _curve(ax, label, order, distances)
+        _epoch_axis(ax, list(runs.values()))
+        _legend(figure, ax)
+        return _picture(figure, _agreement_alt(runs))
+
+
+def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Picture:
+    """Draw examples and the lines fitted to them.
+
+    x, y: (n,) or (n, 1). lines: label -> (w, b) of y = w x + b, numbers or arrays of
+    one element. Raises ValueError where x and y differ in length.
+    """
+    xs, ys = (np.asarray(v, np.float64).reshape(-1) for v in (x, y))
+    if xs.size != ys.size or not xs.size:
+        raise ValueError(
+            f"x has {xs.size} examples and y {ys.size}: pass one y for each x"
+        )
+    ends = np.array([xs.min(), xs.max()])
+    equations: list[str] = []
+    with style.context(_LOOK):
+        figure, (ax,) = _panels(1, height=230)
+        for order, (label, pair) in enumerate(_nonempty("lines", lines).items()):
+            w, b = (float(np.asarray(v).item()) for v in pair)
+            equation = f"y = {w:.2f} x {'-' if b < 0 else '+'} {abs(b):.2f}"
+            equations.append(f"{label} {equation}")
+            name = f"{label}: {equation}"
+            ax.plot(ends, w * ends + b, label=name, **_style(label, order))
+        rings: dict[str, Any] = {"ms": 13, "mfc": "none", "mec": _INK, "alpha": 0.5}
+        ax.plot(xs, ys, "o", mew=0.9, zorder=1, label="examples", **rings)
+        ax.set_xlabel("x")
+        ax.set_title("y", fontweight="normal")
+        ax.legend(loc="best", fontsize=_FONT)
+        ax.grid(visible=False)  # it would run through the legend
+        alt = f"{xs.size} examples and the fitted lines: {'; '.join(equations)}."
+        return _picture(figure, alt)
+
+
+def digits(images: ArrayLike, labels: ArrayLike, *, columns: int = 10) -> Picture:
+    """Show images under their labels.
+
+    images: (n, 784), (n, 28, 28) or (n, 28, 28, 1), in [0, 1]; labels: classes (n,) or
+    one-hot (n, 10). Raises ValueError where shapes do not fit.
+    """
+    _positive("columns", columns)
+    pixels = _images(images)
+    names = [str(c) for c in _classes("labels", labels, len(pixels))]
+    alt = f"{len(pixels)} handwritten digits, labeled {', '.join(names)}."
+    return _ink_tiles(pixels, [(name,) for name in names], columns, alt)
+
+
+def mistakes(
+    images: ArrayLike, labels: ArrayLike, probabilities: ArrayLike, *, count: int = 10
+) -> Picture:
+    """Show the wrongly classified examples that the model was surest of, worst first.
+
+    images and labels: as for `digits`; probabilities: (n, classes). "4, not 9" is an
+    example labeled 4 and taken for a 9. Raises ValueError where shapes do not fit.
+    """
+    _positive("count", count)
+    pixels = _images(images)
+    true = _classes("labels", labels, len(pixels))
+    p = _shaped("probabilities", probabilities, (len(pixels), None))
+    guess = p.argmax(axis=1)
+    wrong = np.flatnonzero(guess != true)
+    worst = wrong[np.argsort(-p[wrong, guess[wrong]], kind="stable")][:count]
+    if not wrong.size:
+        return _sentence(
+            f"No mistakes: all {len(pixels)} examples are classified right."
+        )
+    pairs = [f"{true[i]}, not {guess[i]}" for i in worst]
+    titles = [
+        (pair, _percent(p[i, guess[i]])) for pair, i in zip(pairs, worst, strict=True)
+    ]
+    alt = f"The {worst.size} surest mistakes, worst first: {'; '.join(pairs)}."
+    return _ink_tiles(pixels[worst], titles, 5, alt)
+
+
+def confusion_matrix(
+    labels: ArrayLike, predictions: ArrayLike, classes: int = 10
+) -> NDArray[np.int64]:
+    """Count examples by class and predicted class.
+
+    labels and predictions: classes (n,), or one-hot or probabilities (n, classes).
+    Returns int64 (classes, classes): row = label, column = prediction. Raises
+    ValueError where lengths differ or a class lies outside [0, classes).
+    """
+    true = _classes("labels", labels)
+    guess = _classes("predictions", predictions, len(true))
+    for name, values in (("labels", true), ("predictions", guess)):
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise ValueError(
+                f"{name} lie in [{values.min()}, {values.max()}]; with {classes} "
+                f"classes they must lie in [0, {classes - 1}]: pass more classes"
+            )
+    cells = np.bincount(true * classes + guess, minlength=classes**2)
+    return cells.reshape(classes, classes).astype(np.int64)
+
+
+def confusion(matrix: ArrayLike) -> Picture:
+    """Draw a confusion matrix so that the errors are seen, not the successes.
+
+    matrix: counts (k, k), row = label, column = prediction, as `confusion_matrix`
+    makes it. Raises ValueError where it is not square.
+    """
+    counts = _shaped("matrix", matrix, (None, None)).astype(np.int64)
+    k = len(counts)
+    counts = _shaped("matrix", counts, (k, k)).astype(np.int64)
+    errors = np.where(np.eye(k, dtype=bool), 0, counts)
+    # the root lifts rare errors; text on 0.6 of the color stays legible
+    shade = 0.6 * np.sqrt(errors / max(1, errors.max()))
+    with style.context(_LOOK):
+        figure, (ax,) = _panels(1, height=_WIDTH * 0.94)
+        ax.imshow(_diverging(shade), interpolation="none", aspect="auto", clip_on=False)
+        ax.set_title("predicted", fontweight="normal", loc="center")
+        ax.set_ylabel("label")
+        ax.tick_params(length=0, labeltop=True, labelbottom=False)
+        ax.set(xticks=range(k), yticks=range(k))
+        ax.spines[:].set_visible(False)
+        ax.grid(visible=False)
+        for row, column in np.argwhere(counts):
+            muted = 0.6 if row == column else 1
+            place: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
+            text = str(counts[row, column])
+            ax.text(column, row, text, fontsize=11, alpha=muted, **place)
+        return _picture(figure, _confusion_alt(counts, errors))
+
+
+def class_weights(weights: ArrayLike) -> Picture:
+    """Show what each class looks for: weights (784, 10) as ten images, one scale."""
+    w = _shaped("weights", weights, (784, None))
+    titles = [(str(c),) for c in range(w.shape[1])]
+    alt = f"The weights of the {w.shape[1]} classes as images, one for each class."
+    return _signed_tiles(w.T.reshape(-1, 28, 28), titles, 5, alt)
+
+
+def hidden_weights(weights: ArrayLike, *, count: int = 32) -> Picture:
+    """Show the first `count` hidden units of weights (784, units), on one scale."""
+    _positive("count", count)
+    w = _shaped("weights", weights, (784, None))[:, :count]
+    alt = f"The weights of {w.shape[1]} hidden units as images, one for each unit."
+    return _signed_tiles(w.T.reshape(-1, 28, 28), [], 8, alt)
+
+
+def filters(kernels: ArrayLike) -> Picture:
+    """Show convolution kernels (height, width, 1, n) as n small images, one scale."""
+    k = _shaped("kernels", kernels, (None, None, 1, None))[:, :, 0, :]
+    alt = f"The {k.shape[2]} filters of {k.shape[0]} by {k.shape[1]} as images."
+    return _signed_tiles(k.transpose(2, 0, 1), [], 8, alt)
+
+
+# --- curves ---------------------------------------------------------------------------
+
+
+def _panels(count: int, *, height: float = 150) -> tuple[Figure, list[Axes]]:
+    """A figure of panels, one above the other: two abreast do not fit a phone."""
+    size = (_WIDTH / 72, (count * height + 70) / 72)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
+    for ax in axes:
+        ax.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
+        ax.set_axisbelow(True)
+        ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+    return figure, axes
+
+
+def _style(label: str, order: int) -> dict[str, Any]:
+    color = _OTHERS[order % len(_OTHERS)]
+    return _STYLES.get(label, {"color": color, "linewidth": 2.2, "markersize": 7})
+
+
+def _curve(ax: Axes, label: str, order: int, values: Floats) -> None:
+    style = _style(label, order)
+    if values.size == 1:  # one epoch has no line
+        style = {"marker": "o", **style, "linestyle": ""}
+    epochs = np.arange(1, values.size + 1)
+    finite = np.where(np.isfinite(values), values, np.nan)
+    ax.plot(epochs, finite, label=label, clip_on=False, zorder=2 + order / 10, **style)
+
+
+def _epoch_axis(ax: Axes, curves: Sequence[Floats]) -> None:
+    epochs = max(curve.size for curve in curves)
+    margin = max(0.5, epochs / 30)
+    ax.set_xlabel("epoch")
+    ax.set_xlim(1 - margin, epochs + margin)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xticks([t for t in ax.get_xticks() if 1 <= t <= epochs] or [1])
+
+
+def _name_ends(ax: Axes, training: float, validation: float) -> None:
+    """Write which curve is which where they end, the names never on each other."""
+    low, high = ax.get_ylim()
+    line_height = (high - low) * 0.13
+    if not np.isfinite([training, validation]).all():
+        training = validation = (low + high) / 2
+    middle = (training + validation) / 2
+    half = max(line_height, abs(training - validation)) / 2
+    sign = -1 if validation > training else 1
+    heights = {"training": middle + sign * half, "validation": middle - sign * half}
+    for name, y in heights.items():
+        beside = ax.get_yaxis_transform()
+        ax.text(1.01, y, name, va="center_baseline", transform=beside)
+
+
+def _legend(figure: Figure, ax: Axes) -> None:
+    handles, labels = ax.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    options = {"ncols": min(3, len(unique)), "handlelength": 2.6, "columnspacing": 1.4}
+    figure.legend(unique.values(), unique.keys(), loc="outside upper left", **options)
+
+
+# --- images ---------------------------------------------------------------------------
+
+
+def _grid(
+    images: Floats, titles: Sequence[tuple[str, ...]], columns: int, foot: int = 0
+) -> tuple[Figure, Axes, Floats, list[tuple[int, int]]]:
+    """Lay images (n, h, w) out in one canvas, in image pixels; titles stand above."""
+    n, h, w = images.shape
+    gap = max(1, w // 9)
+    scale = _WIDTH / (columns * (w + gap))  # CSS px for an image pixel
+    lines = max((len(t) for t in titles), default=0)
+    head = int(np.ceil((lines * 15 + 8) / scale)) if lines else 0
+    rows = -(-n // columns)
+    canvas = np.zeros((rows * (h + gap + head), columns * (w + gap)))
+    corners = []
+    for i, image in enumerate(images):
+        top, left = i // columns * (h + gap + head) + head, i % columns * (w + gap)
+        canvas[top : top + h, left : left + w] = image
+        corners.append((top, left))
+    height = canvas.shape[0] * scale
+    figure = Figure(figsize=(_WIDTH / 72, (height + foot) / 72))
+    ax = figure.add_axes((0, foot / (height + foot), 1, height / (height + foot)))
+    ax.set(xlim=(0, canvas.shape[1]), ylim=(canvas.shape[0], 0))
+    ax.axis("off")
+    for (top, left), title in zip(corners, titles, strict=False):
+        for up, text in enumerate(reversed(title)):
+            y = top - (up * 15 + 4) / scale
+            ax.text(left + w / 2, y, text, ha="center", va="baseline")
+    return figure, ax, canvas, corners
+
+
+def _ink_tiles(
+    images: Floats, titles: Sequence[tuple[str, ...]], columns: int, alt: str
+) -> Picture:
+    """Images in [0, 1] as ink of the page's own color on the page's own ground."""
+    with style.context(_LOOK):
+        figure, ax, canvas, _ = _grid(images, titles, columns)
+        _paint(ax, np.repeat(canvas[:, :, None], 3, axis=2).clip(0, 1), gid="ink")
+        return _picture(figure, alt)
+
+
+def _signed_tiles(
+    images: Floats, titles: Sequence[tuple[str, ...]], columns: int, alt: str
+) -> Picture:
+    """Signed images on one scale: amber above 0, blue below, nothing at 0."""
+    # the largest weights are few, and would leave all others pale
+    limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
+    with style.context(_LOOK):
+        figure, ax, canvas, corners = _grid(images, titles, columns, foot=40)
+        _paint(ax, _diverging(canvas / limit))
+        h, w = images.shape[1:]
+        frames = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for y, x in corners]
+        faint: dict[str, Any] = {"facecolors": "none", "edgecolors": _INK, "alpha": 0.3}
+        ax.add_collection(
+            PolyCollection(frames, linewidths=0.8, clip_on=False, **faint)
+        )
+        height = figure.get_figheight() * 72
+        bar = figure.add_axes((0.3, 24 / height, 0.4, 10 / height))
+        _paint(bar, _diverging(np.linspace(-1, 1, 101)[None, :]))
+        bar.axis("off")
+        ends = (f"≤ \N{MINUS SIGN}{limit:.2g}", "0", f"≥ {limit:.2g}")
+        for x, text in zip((0, 0.5, 1), ends, strict=True):
+            bar.text(x, -0.4, text, transform=bar.transAxes, ha="center", va="top")
+        return _picture(figure, f"{alt} Amber is positive, blue negative.")
+
+
+def _paint(ax: Axes, colors: Floats, gid: str | None = None) -> None:
+    height, width = colors.shape[:2]
+    box = (0, width, height, 0)
+    ax.imshow(
+        colors, extent=box, aspect="auto", interpolation="none", clip_on=False, gid=gid
+    )
+
+
+def _diverging(values: Floats) -> Floats:
+    """RGBA (h, w, 4): amber for 1, blue for -1, in 10 steps, to spare bytes."""
+    alpha = np.round(10 * np.abs(values).clip(0, 1)) / 10
+    rgb = np.where(values[..., None] > 0, to_rgb(_AMBER), to_rgb(_BLUE))
+    return np.dstack([rgb, alpha])
+
+
+# --- alternative texts ----------------------------------------------------------------
+
+
+def _history_alt(
+    runs: Mapping[str, Mapping[str, Floats]], quantities: Sequence[str]
+) -> str:
+    first, *rest = runs.values()
+    same = all(
+        run.keys() == first.keys()
+        and all(np.array_equal(run[k], first[k], equal_nan=True) for k in run)
+        for run in rest
+    )
+    epochs = max(v.size for run in runs.values() for v in run.values())
+    names, what = _and(list(runs)), _and(quantities)
+    verdict = "coincide exactly" if same else "differ"
+    tail = f"; the curves {verdict}" if rest else ""
+    span = f"over {epochs} epochs" if epochs > 1 else "after 1 epoch"
+    return f"{what.capitalize()} {span} for {names}{tail}."
+
+
+def _agreement_alt(runs: Mapping[str, Floats]) -> str:
+    parts = []
+    for label, distances in runs.items():
+        if not distances.any():
+            parts.append(f"{label}: 0 after every epoch, bit for bit")
+        else:
+            parts.append(f"{label}: at most {10 ** _exponent(distances):,}")
+    return f"Units in the last place from Keras's weights. {'; '.join(parts)}."
+
+
+def _confusion_alt(counts: NDArray[np.int64], errors: NDArray[np.int64]) -> str:
+    right = np.trace(counts) / max(1, counts.sum())
+    alt = f"Confusion matrix: {_percent(right)} of the examples on the diagonal"
+    if not errors.any():
+        return f"{alt}, no errors."
+    label, guess = np.unravel_index(errors.argmax(), errors.shape)
+    return f"{alt}; the most frequent error is {label} taken for {guess}."
+
+
+def _and(names: Sequence[str]) -> str:
+    *head, last = names
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def _exponent(distances: Floats) -> int:
+    """The least power of ten that is not below any distance."""
+    return len(str(max(0, int(distances.max()) - 1))) if distances.max() > 1 else 0
+
+
+def _percent(p: float) -> str:
+    return "> 99 %" if 0.995 <= p < 1 else f"{100 * p:.0f} %"
+
+
+# --- checks ---------------------------------------------------------------------------
+
+
+def _nonempty(name: str, values: Mapping[str, V]) -> Mapping[str, V]:
+    if not values:
+        raise ValueError(f"{name} is empty: pass at least one entry")
+    return values
+
+
+def _positive(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} is {value}; it must be at least 1: pass 10, say")
+
+
+def _epochs(name: str, values: ArrayLike) -> Floats:
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(
+            f"{name} has shape {array.shape}; it must be (epochs,): "
+            "pass one number for each epoch, and train for at least one"
+        )
+    return array
+
+
+def _shaped(name: str, values: ArrayLike, shape: tuple[int | None, ...]) -> Floats:
+    """Values as float64, once their shape fits; None in `shape` fits any length."""
+    array = np.asarray(values, np.float64)
+    fits = array.ndim == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        rule = ", ".join("any" if want is None else str(want) for want in shape)
+        raise ValueError(
+            f"{name} has shape {array.shape}; it must be ({rule}): reshape it"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError(
+            f"{name} holds NaN or infinity; it must be finite: lower the learning rate"
+        )
+    return array
+
+
+def _images(images: ArrayLike) -> Floats:
+    array = np.asarray(images, np.float64)
+    if array.shape[1:] not in ((784,), (28, 28), (28, 28, 1)) or not len(array):
+        raise ValueError(
+            f"images has shape {array.shape}; it must be (n, 784), (n, 28, 28) or "
+            "(n, 28, 28, 1) with n > 0: pass a batch, x[:n]"
+        )
+    return array.reshape(-1, 28, 28)
+
+
+def _classes(name: str, values: ArrayLike, n: int | None = None) -> NDArray[np.int64]:
+    """Classes (n,) from classes (n,) or from one-hot or probabilities (n, classes)."""
+    array = np.asarray(values)
+    rows = array.ndim == 2 and array.shape[1] > 1  # (n, 1) would all be class 0
+    classes = array.argmax(axis=1) if rows else array
+    if classes.ndim != 1 or n not in (None, len(classes)):
+        length = "n" if n is None else n
+        raise ValueError(
+            f"{name} has shape {array.shape}; it must be ({length},) or "
+            f"({length}, classes): pass one class or one row for each example"
+        )
+    return classes.astype(np.int64)
+
+
+# --- SVG ------------------------------------------------------------------------------
+
+
+def _sentence(text: str) -> Picture:
+    with style.context(_LOOK):
+        figure = Figure(figsize=(_WIDTH / 72, 40 / 72))
+        figure.text(0.01, 0.5, text, va="center_baseline")
+        return _picture(figure, text)
+
+
+def _picture(figure: Figure, alt: str) -> Picture:
+    """The figure as SVG that lives in any page: see this module's first lines."""
+    raw = io.BytesIO()
+    figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})
+    root = ET.fromstring(raw.getvalue())
+    style = f"{{{_SVG}}}style"  # would style the whole page
+    root[:] = [
+        e for e in root if not e.tag.endswith("metadata") and e.find(style) is None
+    ]
+    for element in root.iter():
+        element.tag = element.tag.split("}")[1]
+        element.attrib = _attributes(element)
+        element.tail = None
+        if element.tag != "text":
+            element.text = None
+    _ink(root)
+    _own_ids(root)
+    _, _, width, height = root.attrib["viewBox"].split()
+    root.attrib = {
+        "xmlns": _SVG,
+        "viewBox": root.attrib["viewBox"],
+        "width": width,
+        "height": height,
+        "role": "img",
+        "aria-label": alt,
+        "font-family": "system-ui, sans-serif",
+        "font-size": str(_FONT),
+        "stroke-linejoin": "round",
+    }
+    return Picture(svg=ET.tostring(root, encoding="unicode"), alt=alt)
+
+
+def _attributes(element: ET.Element) -> dict[str, str]:
+    """Style declarations as attributes, which any CSP lets pass; short numbers."""
+    found = {key.split("}")[-1]: value for key, value in element.attrib.items()}
+    for declaration in found.pop("style", "").split(";"):
+        name, _, value = declaration.partition(":")
+        if name.strip() not in ("", "font-family"):
+            found[name.strip()] = value.strip()
+    for name, value in found.items():
+        if name == "href":
+            found[name] = "".join(value.split())
+        else:
+            value = " ".join(value.replace(_INK, "currentColor").split())
+            found[name] = re.sub(r"-?\d+\.\d+", _short, value)
+    return found
+
+
+def _short(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _ink(root: ET.Element) -> None:
+    """Turn the image called "ink", if any, into a mask of the page's text color."""
+    for parent in root.findall(".//image[@id='ink']/.."):
+        place = [child.get("id") for child in parent].index("ink")
+        mask = ET.Element("mask", id="ink")
+        mask.append(parent[place])
+        del parent[place].attrib["id"]
+        page = {"width": "100%", "height": "100%", "fill": "currentColor"}
+        parent[place] = ET.Element("rect", page, mask="url(#ink)")
+        parent.insert(place, mask)
+
+
+def _own_ids(root: ET.Element) -> None:
+    """Name what is referred to after the figure's content, and nothing else."""
+    text = ET.tostring(root)
+    digest = hashlib.sha256(text).hexdigest()[:10]
+    used = re.findall(r'(?:url\(|href=")#([^")]+)', text.decode())
+    names = {old: f"f{digest}-{i}" for i, old in enumerate(dict.fromkeys(used))}
+    for element in root.iter():
+        identity = element.attrib.pop("id", "")
+        if identity in names:
+            element.set("id", names[identity])
+        for key, value in element.attrib.items():
+            old = re.fullmatch(r"(url\(#|#)(.+?)(\)?)", value)
+            if old and old[2] in names:
+                element.set(key, f"{old[1]}{names[old[2]]}{old[3] or ''}")
