@@ -1,0 +1,148 @@
+"""The commands: `kvt report`, `kvt run`, `kvt diff`, `kvt data`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from kvt import __version__
+
+# Modules are imported by the command that needs them: `kvt --help` answers at once.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code: 2 for an error, told in a line or two."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(options))
+    except KeyboardInterrupt:
+        print("kvt: interrupted; nothing was replaced", file=sys.stderr)
+        return 130
+    except (OSError, ValueError, RuntimeError) as problem:
+        print(f"kvt: {problem}", file=sys.stderr)
+        return 2
+
+
+def report(options: argparse.Namespace) -> int:
+    """Run all notebooks and write the report."""
+    from kvt.report.build import build, committed_notebooks
+
+    page = build(
+        options.notebooks or committed_notebooks(),
+        options.output,
+        dataset=options.dataset,
+        parameters=dict(options.parameters),
+    )
+    print(f"report: {page}")
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run one notebook with other parameters."""
+    from kvt.report import notebooks, parameters
+    from kvt.report.execute import execute
+
+    notebook: Path = options.notebook
+    output: Path = options.output or Path(f"{notebook.stem}.executed.ipynb")
+    if output.resolve() == notebook.resolve():
+        raise ValueError(f"{output} is the notebook itself; name another with -o")
+    known = parameters.read(notebooks.read(notebook))
+    values = parameters.check(dict(options.parameters), known)
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    execute(notebook, output, values, cwd=Path.cwd(), failed=failed)
+    print(f"executed notebook: {output}")
+    return 0
+
+
+def diff(options: argparse.Namespace) -> int:
+    """Compare two results files, or two directories of them; 1 if they differ."""
+    from kvt import results
+
+    pairs = _pairs(options.a, options.b)
+    found = 0
+    for name, a, b in pairs:
+        for line in results.compare(results.read(a), results.read(b)):
+            print(f"{name}: {line}")
+            found += 1
+    if not found:
+        print(f"equal but for times and versions: {len(pairs)} result(s)")
+    return int(found > 0)
+
+
+def data(options: argparse.Namespace) -> int:
+    """Say which data set `kvt report` would take, and check it."""
+    from kvt.data import load, resolve
+
+    name, reason = resolve("auto")
+    found = load(name)
+    print(reason)
+    print(f"{len(found.x_train):,} training and {len(found.x_test):,} test examples")
+    print(f"SHA-256 {found.sha256}")
+    return 0
+
+
+def _pairs(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
+    """Results files to compare with each other, and the name of each pair."""
+    if not (a.is_dir() and b.is_dir()):
+        return [(b.name, a, b)]
+    left, right = ({path.name for path in each.glob("*.json")} for each in (a, b))
+    if left != right or not left:
+        only = ", ".join(sorted(left ^ right)) or "nothing at all"
+        raise ValueError(f"{a} and {b} must hold the same *.json; not in both: {only}")
+    return [(name, a / name, b / name) for name in sorted(left)]
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="kvt", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"kvt {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("report", help=report.__doc__)
+    command.set_defaults(command=report)
+    command.add_argument(
+        "--dataset",
+        choices=("auto", "digits", "mnist"),
+        default="auto",
+        help="auto: MNIST where it can be had, else scikit-learn's digits",
+    )
+    _add_parameters(command, "for every notebook that has it")
+    command.add_argument("--notebooks", type=Path, metavar="DIR")
+    command.add_argument("--output", type=Path, metavar="DIR", default=Path("reports"))
+
+    command = commands.add_parser("run", help=run.__doc__)
+    command.set_defaults(command=run)
+    command.add_argument("notebook", type=Path)
+    _add_parameters(command, "a value other than the notebook's default")
+    command.add_argument(
+        "-o", "--output", type=Path, help="default: NOTEBOOK's name.executed.ipynb"
+    )
+
+    command = commands.add_parser("diff", help=diff.__doc__)
+    command.set_defaults(command=diff)
+    command.add_argument("a", type=Path)
+    command.add_argument("b", type=Path)
+
+    command = commands.add_parser("data", help=data.__doc__)
+    command.set_defaults(command=data)
+    return parser
+
+
+def _add_parameters(command: argparse.ArgumentParser, help: str) -> None:
+    command.add_argument(
+        "-p",
+        "--parameter",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help=help,
+    )

@@ -1,0 +1,1 @@
+"""The report, in one direction: parameters → execute → render."""

@@ -1,0 +1,120 @@
+"""Prose: a notebook's markdown as HTML for the one page that all of them share."""
+
+import html
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments import highlight  # type: ignore[import-untyped]
+from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
+from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
+
+from kvt.report.maths import to_mathml
+
+# Browsers break lines between a formula and the comma after it.
+_FORMULA_AND_POINT = re.compile(r'<math [^>]*display="inline">.*?</math>[.,;:!?)]+')
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of the page: its level there, its id, and its text as HTML."""
+
+    level: int
+    id: str
+    text: str
+
+
+@dataclass
+class Outline:
+    """The page's headings so far, by section, in order."""
+
+    headings: dict[str, list[Heading]] = field(default_factory=dict)
+
+    def add(self, section: str, level: int, text: str) -> Heading:
+        """Give a heading an id that no other has; the first is the section's own."""
+        there = self.headings.setdefault(section, [])
+        wanted = f"{section}-{slug(text)}" if there else section
+        taken = {heading.id for all_ in self.headings.values() for heading in all_}
+        identity, count = wanted, 1
+        while identity in taken:
+            count += 1
+            identity = f"{wanted}-{count}"
+        there.append(Heading(level, identity, text))
+        return there[-1]
+
+
+def section_id(name: str) -> str:
+    """Id of a notebook's section: 03_feedforward_network → feedforward-network."""
+    return slug(re.sub(r"^\d+_", "", name).replace("_", " "))
+
+
+def slug(text: str) -> str:
+    """Turn a heading's HTML into the words of an id, joined by hyphens."""
+    plain = html.unescape(re.sub(r"<[^>]*>", "", text))
+    return "-".join(re.findall(r"\w+", plain.lower())) or "part"
+
+
+def highlight_python(source: str) -> str:
+    """Mark up Python for the page's two color schemes; no wrapping element."""
+    return str(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)))
+
+
+def to_html(source: str, section: str, outline: Outline) -> str:
+    """Render one markdown cell. Raises FormulaError for a formula beyond MathML."""
+    renderer = _PageRenderer(section, outline)
+    rendered = str(MarkdownWithMath(renderer=renderer).render(source))
+    return _FORMULA_AND_POINT.sub(r'<span class="together">\g<0></span>', rendered)
+
+
+class _PageRenderer(IPythonRenderer):
+    """Demotes headings, makes maths MathML and links local; shows HTML as text."""
+
+    def __init__(self, section: str, outline: Outline) -> None:
+        super().__init__(escape=True, allow_harmful_protocols=False)
+        self.section, self.outline = section, outline
+
+    def heading(self, text: str, level: int, **attributes: Any) -> str:
+        # The page's title is its only h1.
+        found = self.outline.add(self.section, min(level + 1, 6), text)
+        tag = f"h{found.level}"
+        anchor = f'<a class="anchor" href="#{found.id}" aria-label="Link here">#</a>'
+        return f'<{tag} id="{found.id}">{text} {anchor}</{tag}>\n'
+
+    def link(self, text: str, url: str, title: str | None = None) -> str:
+        notebook = re.fullmatch(r"(?:\./)?(\w+)\.ipynb(?:#(.*))?", url)
+        if notebook:  # a link between notebooks is one between sections here
+            url = f"#{section_id(notebook[1])}"
+            url += f"-{slug(notebook[2])}" if notebook[2] else ""
+        return str(super().link(text, url, title))
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        raise ValueError(
+            f"image {url!r}: draw it in a code cell; the page loads nothing"
+        )
+
+    def block_code(self, code: str, info: str | None = None) -> str:
+        python = (info or "").split()[:1] == ["python"]
+        inner = highlight_python(code) if python else html.escape(code)
+        return f'<pre class="code" tabindex="0"><code>{inner}</code></pre>\n'
+
+    def table(self, text: str) -> str:
+        return f'<div class="table" tabindex="0"><table>\n{text}</table></div>\n'
+
+    def table_cell(
+        self, text: str, align: str | None = None, head: bool = False
+    ) -> str:
+        # mistune would align by a style, which the page's policy blocks.
+        side = f' class="{align}"' if align else ""
+        if head:
+            return f'<th scope="col"{side}>{text}</th>\n'
+        return f"<td{side}>{text}</td>\n"
+
+    def inline_math(self, body: str) -> str:
+        return to_mathml(body, display=False)
+
+    def block_math(self, body: str) -> str:
+        return to_mathml(body, display=True)
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)

@@ -1,0 +1,174 @@
+"""Executed notebooks → one notebook, and the sections and rows that it falls into."""
+
+import base64
+import copy
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nbformat import NotebookNode
+
+from kvt.report import notebooks
+from kvt.report.markdown import section_id
+from kvt.report.parameters import Parameter, Value
+
+DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
+UNSEEN = {"parameters", "injected-parameters"}  # a table at the section's end has them
+WRITES = "results_path"  # says where to write, and changes nothing that is computed
+READS = "results_dir"  # the notebook that has it compares the others
+
+
+class RenderError(ValueError):
+    """An executed notebook that must not become a report."""
+
+
+@dataclass(frozen=True)
+class Executed:
+    """One notebook as run: its file's name without suffix, and with what values."""
+
+    name: str
+    notebook: NotebookNode
+    parameters: dict[str, Parameter]
+    values: dict[str, Value]
+
+    def changed(self) -> dict[str, Value]:
+        """Values that differ from the committed defaults, but for `results_path`."""
+        defaults = {name: each.default for name, each in self.parameters.items()}
+        return {
+            name: value
+            for name, value in self.values.items()
+            if name != WRITES and value != defaults[name]
+        }
+
+
+@dataclass(frozen=True)
+class Block:
+    """A run of the merged notebook's cells: ordinary ones, then a row of dialects."""
+
+    cells: range
+    row: range
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the template needs of one notebook, besides its cells."""
+
+    id: str
+    filename: str
+    blocks: list[Block]
+    parameters: list[tuple[Parameter, Value]]
+    changed: dict[str, Value]
+    noted: dict[str, Value]
+    command: str
+    download: str
+
+
+def merge(executed: Sequence[Executed]) -> tuple[NotebookNode, list[Section]]:
+    """Put the notebooks into one, the comparison first; return it and its sections."""
+    merged = notebooks.new()
+    sections = []
+    for run in sorted(executed, key=lambda run: READS not in run.parameters):
+        start = len(merged.cells)
+        merged.cells += _cells(run)
+        sections.append(_section(run, merged.cells, start))
+    return merged, sections
+
+
+def _cells(run: Executed) -> list[NotebookNode]:
+    """Copies of the cells that the report shows, ready for the template."""
+    if not run.notebook.cells or not run.notebook.cells[0].source.startswith("# "):
+        raise RenderError(f"{run.name}.ipynb: the first cell must be its '# Title'")
+    cells: list[NotebookNode] = []
+    for original in run.notebook.cells:
+        cell = copy.deepcopy(original)
+        tags = set(cell.metadata.get("tags", []))
+        if not cell.source.strip() or tags & UNSEEN:
+            continue
+        if cell.cell_type == "code":
+            _refuse_noise(run.name, cell)
+            if "hide-input" in tags or READS in run.parameters:
+                cell.metadata["transient"] = {"remove_source": True}  # nbconvert's mark
+            for dialect in DIALECTS.keys() & tags:
+                cell.metadata["dialect"] = dialect
+                cell["source"] = _without_label(cell.source, DIALECTS[dialect])
+        cell["id"] = f"{run.name[:50]}-{len(cells)}"  # unique in the merged notebook
+        cell.metadata["notebook"] = f"{run.name}.ipynb"
+        cell.metadata["section"] = section_id(run.name)
+        cells.append(cell)
+    return cells
+
+
+def _refuse_noise(name: str, cell: NotebookNode) -> None:
+    """Raise where a cell left an error or a line on stderr."""
+    first = cell.source.strip().splitlines()[0]
+    for output in cell.outputs:
+        if output.output_type == "error":
+            text = f"{output.ename}: {output.evalue}"
+        elif output.get("name") == "stderr":
+            text = f"stderr: {output.text.strip()}"
+        else:
+            continue
+        raise RenderError(f"{name}.ipynb, cell {first!r}: {text}")
+
+
+def _without_label(source: str, label: str) -> str:
+    """Drop the first line "# Keras · Model": the page has a caption in its place."""
+    return re.sub(rf"\A# {label} ·.*\n+", "", source)
+
+
+def _section(run: Executed, cells: list[NotebookNode], start: int) -> Section:
+    defaults = {name: each.default for name, each in run.parameters.items()}
+    values = defaults | run.changed()
+    packed = base64.b64encode(notebooks.dumps(run.notebook).encode()).decode()
+    return Section(
+        section_id(run.name),
+        f"{run.name}.ipynb",
+        _blocks(cells, start),
+        [(each, values[name]) for name, each in run.parameters.items()],
+        run.changed(),
+        run.changed() | {name: values[name] for name in ("seed",) if name in values},
+        command(run.name, run.changed()),
+        f"data:application/x-ipynb+json;base64,{packed}",
+    )
+
+
+def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
+    """Split the cells from `start` on after each row of dialects."""
+    blocks = []
+    at = start
+    while at < len(cells):
+        row = at
+        while row < len(cells) and "dialect" not in cells[row].metadata:
+            row += 1
+        end, seen = row, set()
+        while end < len(cells) and "dialect" in cells[end].metadata:
+            if cells[end].metadata["dialect"] in seen:
+                break  # the next row, without prose of its own
+            seen.add(cells[end].metadata["dialect"])
+            end += 1
+        blocks.append(Block(range(at, end), range(row, end)))
+        at = end
+    return blocks
+
+
+def command(name: str, changed: dict[str, Value]) -> str:
+    """The papermill command that runs the notebook so again, from the repository."""
+    words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
+    for parameter, value in changed.items():
+        if parameter == READS:
+            value = "reports/results"  # where the run leaves them
+        raw = isinstance(value, str) and _looks_typed(value)
+        words += ["-r" if raw else "-p", parameter, str(value)]
+    return shlex.join(words)
+
+
+def _looks_typed(text: str) -> bool:
+    """Whether papermill's -p would take this string for a number, a bool or None."""
+    if text in ("True", "False", "None"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,136 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import kvt
+from kvt.cli import main
+
+FIXTURES = Path(__file__).parent / "fixtures"
+LINE = FIXTURES / "sections" / "01_line.ipynb"
+RESULTS = {
+    "notebook": "01_line",
+    "parameters": {"epochs": 2},
+    "data": {"name": "line", "sha256": "5eed", "train": 4, "validation": 1, "test": 1},
+    "dialects": {},
+    "parity": {},
+    "versions": {"python": "3"},
+}
+
+
+def write(path: Path, **changed: object) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(RESULTS | changed))
+    return str(path)
+
+
+def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """What a refused command says on stderr: one line, and exit code 2."""
+    try:
+        code = main(words)
+    except SystemExit as exit_:  # argparse's
+        code = int(exit_.code or 0)
+    said = capsys.readouterr()
+    assert (code, said.out, said.err.count("\n")) == (2, "", 1)
+    return said.err
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert (exit_.value.code, capsys.readouterr().out) == (
+        0,
+        f"kvt {kvt.__version__}\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["nonsense"], "invalid choice: 'nonsense'"),
+        (["report", "--dataset", "cifar"], "invalid choice: 'cifar'"),
+        (["report", "-p", "epochs"], "expected 2 arguments"),
+        (["report", "--notebooks", "nowhere"], "no notebooks like 01_name.ipynb"),
+        (["run", "nowhere.ipynb"], "there is no notebook nowhere.ipynb"),
+        (["run", str(LINE), "-p", "epohcs", "3"], "(did you mean 'epochs'?)"),
+        (["run", str(LINE), "-p", "epochs", "3.5"], "must be an integer"),
+        (["run", str(LINE), "-p", "epochs", "-1"], "it must be an integer of at least"),
+        (["run", str(LINE), "-o", str(LINE)], "is the notebook itself"),
+        (["diff", "nowhere.json", "nowhere.json"], "nowhere.json"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_command_is_refused_in_one_line(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = LINE.read_bytes()
+    assert message in refusal(words, capsys)
+    assert not list(tmp_path.iterdir())
+    assert LINE.read_bytes() == before
+
+
+def test_run_leaves_the_executed_notebook_beside_its_results(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(LINE, tmp_path)
+    words = ["-p", "epochs", "3", "-p", "results_path", "line.json"]
+    assert main(["run", LINE.name, *words]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "01_line.executed.ipynb",
+        "01_line.ipynb",
+        "line.json",
+    ]
+    assert (tmp_path / LINE.name).read_bytes() == LINE.read_bytes()
+    assert json.loads((tmp_path / "line.json").read_text())["parameters"] == {
+        "epochs": 3
+    }
+    said = capsys.readouterr()
+    assert said.out.endswith("executed notebook: 01_line.executed.ipynb\n")
+    assert said.err == ""
+
+
+def test_diff_of_equal_results_is_0_whatever_the_versions(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    a = write(tmp_path / "a" / "x.json")
+    b = write(tmp_path / "b" / "x.json", versions={"python": "4"})
+    assert main(["diff", a, b]) == 0
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "equal but for times and versions: 1" in capsys.readouterr().out
+
+
+def test_diff_of_different_results_is_1_and_names_the_place(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write(tmp_path / "a" / "x.json")
+    write(tmp_path / "b" / "x.json", parameters={"epochs": 3})
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert capsys.readouterr().out == "x.json: parameters.epochs: 2 against 3\n"
+
+
+def test_diff_of_directories_refuses_what_only_one_has(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    write(tmp_path / "a" / "x.json")
+    write(tmp_path / "b" / "y.json")
+    words = ["diff", str(tmp_path / "a"), str(tmp_path / "b")]
+    assert "not in both: x.json, y.json" in refusal(words, capsys)
+
+
+def test_data_says_which_why_and_its_hash(
+    capsys: pytest.CaptureFixture[str], mnist_path: Path
+) -> None:
+    assert main(["data"]) == 0
+    reason, counts, digest = capsys.readouterr().out.splitlines()
+    assert "KVT_MNIST" in reason
+    assert counts == "60,000 training and 10,000 test examples"
+    assert len(digest.removeprefix("SHA-256 ")) == 64
+    assert mnist_path.exists()
