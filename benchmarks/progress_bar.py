@@ -1,0 +1,84 @@
+"""What the progress bar costs: a feed-forward epoch with it, over one without it.
+
+Epochs with and without the bar take turns in one process, so that the machine's moods
+meet both; the figure is the ratio of the medians. The bar draws as in a terminal.
+Writes progress_bar.md beside this file.
+"""
+
+import contextlib
+import io
+import os
+import platform
+import statistics
+from importlib.metadata import version
+from pathlib import Path
+
+import kvt
+from kvt import data
+from tests import sections
+
+ROUNDS = 40
+
+
+class Terminal(io.StringIO):
+    """A terminal that nobody sees."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def epoch_seconds(section: dict, verbose: int) -> float:
+    """Train one more epoch, and return its wall seconds, validation included."""
+    recorder = kvt.Recorder(list)
+    with contextlib.redirect_stdout(Terminal()):
+        kvt.fit(
+            section["train_step"],
+            section["test_step"],
+            section["x_train"],
+            section["y_train"],
+            batch_size=section["batch_size"],
+            validation_split=section["validation_split"],
+            verbose=verbose,
+            callbacks=[recorder],
+        )
+    return recorder.seconds
+
+
+def row(name: str, taken: list[float]) -> str:
+    """Return a line of the table."""
+    figures = (statistics.median(taken), min(taken), max(taken))
+    return f"| {name} | {' | '.join(f'{seconds:.4f} s' for seconds in figures)} |"
+
+
+def main() -> None:
+    dataset, reason = data.resolve("auto")
+    section = sections.define("03_feedforward_network", dataset=dataset)
+    for verbose in (0, 1):
+        epoch_seconds(section, verbose)  # tracing and first use
+    seconds: dict[int, list[float]] = {0: [], 1: []}
+    for _ in range(ROUNDS):
+        for verbose, taken in seconds.items():
+            taken.append(epoch_seconds(section, verbose))
+    ratio = statistics.median(seconds[1]) / statistics.median(seconds[0])
+    n = len(section["x_train"])
+    text = f"""# What the progress bar costs
+
+A feed-forward epoch: {n:,} examples at batch {section["batch_size"]}, \
+{section["validation_split"]:.0%} of them for validation ({reason}).
+
+| epoch | median of {ROUNDS} | lowest | highest |
+| --- | ---: | ---: | ---: |
+{row("without the bar", seconds[0])}
+{row("with the bar", seconds[1])}
+
+Ratio of the medians: **{ratio:.4f}**
+
+Python {platform.python_version()}, TensorFlow {version("tensorflow")}, \
+{os.cpu_count()} threads, {platform.machine()}.
+"""
+    Path(__file__).with_suffix(".md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

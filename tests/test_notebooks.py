@@ -1,0 +1,188 @@
+"""What the committed notebooks must be, so that nbval has something to hold on to."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvt import parameters, results
+from tests import sections
+
+NOTEBOOKS = sorted(path.stem for path in sections.NOTEBOOKS.glob("*.ipynb"))
+TITLES = {"keras": "# Keras · ", "tf2": "# TensorFlow 2 · ", "tf1": "# TensorFlow 1 · "}
+ROWS = [
+    "Imports",
+    "Model",
+    "Initial weights",
+    "Loss and optimizer",
+    "TensorBoard",
+    "Training",
+    "Evaluation and prediction",
+]
+MARK = re.compile(r"# \((\d+)\)$", re.MULTILINE)
+
+
+def code(notebook: str) -> list[dict[str, Any]]:
+    return [cell for cell in sections.cells(notebook) if cell["cell_type"] == "code"]
+
+
+def tags(cell: dict[str, Any]) -> set[str]:
+    return set(cell["metadata"].get("tags", ()))
+
+
+def dialect_cells(notebook: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for cell in code(notebook):
+        for dialect in tags(cell) & TITLES.keys():
+            yield dialect, cell
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_every_cell_was_run_once_from_top_to_bottom(notebook: str) -> None:
+    counts = [cell["execution_count"] for cell in code(notebook)]
+    assert counts == list(range(1, len(counts) + 1))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_outputs_are_stored_and_none_is_stderr_or_an_error(notebook: str) -> None:
+    outputs = [output for cell in code(notebook) for output in cell["outputs"]]
+    assert len(outputs) >= len(code(notebook)) // 2
+    assert {output["output_type"] for output in outputs} <= {
+        "stream",
+        "display_data",
+        "execute_result",
+    }
+    assert {output.get("name", "stdout") for output in outputs} == {"stdout"}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_nothing_that_differs_from_run_to_run_is_stored(notebook: str) -> None:
+    content = json.loads((sections.NOTEBOOKS / f"{notebook}.ipynb").read_text())
+    assert set(content["metadata"]) <= {"kernelspec", "language_info"}
+    assert "version" not in content["metadata"]["language_info"]
+    assert content["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in content["cells"]:
+        assert set(cell["metadata"]) <= {"tags"}
+    assert str(Path.home()) not in json.dumps(content)
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_what_is_not_compared_says_why_and_is_rare(notebook: str) -> None:
+    ignored = [cell for cell in code(notebook) if "nbval-ignore-output" in tags(cell)]
+    for cell in ignored:
+        assert re.match(r"# not compared: \w+", cell["source"])
+    assert len(ignored) < 0.1 * len(code(notebook))
+    assert not any("nbval-skip" in tags(cell) for cell in code(notebook))
+
+
+@pytest.mark.parametrize("notebook", sections.MODELS)
+def test_every_row_has_one_cell_a_dialect_in_one_order(notebook: str) -> None:
+    cells = [(dialect, cell["source"]) for dialect, cell in dialect_cells(notebook)]
+    titles = [(dialect, source.split("\n")[0]) for dialect, source in cells]
+    assert titles == [
+        (dialect, f"{start}{row}") for row in ROWS for dialect, start in TITLES.items()
+    ]
+
+
+@pytest.mark.parametrize("notebook", sections.MODELS)
+def test_dialect_lines_fit_two_columns(notebook: str) -> None:
+    for _, cell in dialect_cells(notebook):
+        for line in cell["source"].splitlines():
+            assert len(line) <= 68, line
+
+
+@pytest.mark.parametrize("notebook", sections.MODELS)
+def test_every_mark_stands_in_each_dialect(notebook: str) -> None:
+    marks: dict[str, set[str]] = {dialect: set() for dialect in TITLES}
+    for dialect, cell in dialect_cells(notebook):
+        marks[dialect] |= set(MARK.findall(cell["source"]))
+    assert marks["keras"]
+    assert marks["keras"] == marks["tf2"] == marks["tf1"]
+
+
+@pytest.mark.parametrize("notebook", sections.MODELS)
+def test_parameters_are_typed_explained_in_range_and_complete(notebook: str) -> None:
+    (cell,) = (cell for cell in code(notebook) if "parameters" in tags(cell))
+    lines = cell["source"].splitlines()[1:]
+    names = {re.match(r"(\w+): (str|int|float) = .+  # .+", line)[1] for line in lines}
+    assert names == parameters.RULES.keys() - (
+        {"dataset"} if notebook == "01_linear_regression" else set()
+    )
+    check = code(notebook)[1]["source"]
+    for name in names:
+        assert f'"{name}": {name},' in check
+
+
+@pytest.mark.parametrize("notebook", sections.MODELS)
+def test_raw_dialects_use_no_keras(notebook: str) -> None:
+    for dialect, cell in dialect_cells(notebook):
+        if dialect != "keras":
+            assert not re.search(r"\bkeras\.", cell["source"])
+
+
+def test_committed_results_are_those_of_the_committed_notebooks() -> None:
+    runs = {run["notebook"]: run for run in results.read_all("")}
+    assert list(runs) == list(sections.MODELS)
+    for notebook, run in runs.items():
+        assert results.count_lines([cell["source"] for cell in code(notebook)]) == {
+            name: one["lines"] for name, one in run["dialects"].items()
+        }
+        (cell,) = (cell for cell in code(notebook) if "parameters" in tags(cell))
+        namespace: dict[str, Any] = {}
+        exec(cell["source"], namespace)
+        assert run["parameters"] == {
+            name: namespace[name] for name in run["parameters"]
+        }
+        for parity in run["parity"].values():
+            assert parity["history_equal"]
+            assert not any(parity["weights_max_ulp"])
+
+
+def change_stream(cell: dict[str, Any]) -> bool:
+    for output in cell["outputs"]:
+        if output["output_type"] == "stream":
+            output["text"] = ["changed\n", *output["text"][1:]]
+            return True
+    return False
+
+
+def change_table(cell: dict[str, Any]) -> bool:
+    for output in cell["outputs"]:
+        if "text/markdown" in output.get("data", {}):
+            lines = output["data"]["text/markdown"]
+            output["data"]["text/markdown"] = [*lines[:-1], lines[-1] + " changed"]
+            return True
+    return False
+
+
+def drop_output(cell: dict[str, Any]) -> bool:
+    return bool(cell["outputs"]) and bool(cell.update(outputs=[]) or True)
+
+
+@pytest.mark.parametrize("change", [change_stream, change_table, drop_output])
+def test_nbval_notices_a_changed_output(
+    change: Callable[[dict[str, Any]], bool], tmp_path: Path
+) -> None:
+    source = sections.NOTEBOOKS / "08_comparison.ipynb"  # it needs no TensorFlow
+    content = json.loads(source.read_text())
+    cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert any(change(cell) for cell in cells)
+    root = sections.NOTEBOOKS.parent
+    for name in ("conftest.py", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / source.name).write_text(json.dumps(content))
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", source.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tests.returncode == 1, tests.stdout
+    assert "1 failed" in tests.stdout
+    assert "Cell outputs differ" in tests.stdout
