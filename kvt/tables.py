@@ -63,6 +63,19 @@ def agreement(parities: Mapping[str, Parity]) -> Table:
     )
 
 
+def examples(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """Return how many examples each model was trained, validated and tested on."""
+    counts = ("train", "validation", "test")
+    return Table(
+        ["model", "data", *counts],
+        [
+            [_title(run), run["data"]["name"], *(f"{run['data'][n]:,}" for n in counts)]
+            for run in runs
+        ],
+        names=2,
+    )
+
+
 def at_a_glance(runs: Sequence[Mapping[str, Any]]) -> Table:
     """Return agreement, test figure, lines and seconds, a row a model and dialect."""
     rows = []
