@@ -77,20 +77,27 @@ def examples(runs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def at_a_glance(runs: Sequence[Mapping[str, Any]]) -> Table:
-    """Return agreement, test figure, lines and seconds, a row a model and dialect."""
+    """Return agreement, test figure, lines and seconds, a row a model and dialect.
+
+    A model is named once, linked to its notebook, and each verdict to its evidence.
+    """
     rows = []
     for run in runs:
+        notebook = f"{run['notebook']}.ipynb"
+        model = f"[{_title(run)}]({notebook})"
         for name, one in run["dialects"].items():
+            verdict = _apart(run["parity"].get(name))
             rows.append(
                 [
-                    f"[{_title(run)}]({run['notebook']}.ipynb)",
+                    model,
                     DIALECTS[name],
-                    _apart(run["parity"].get(name)),
+                    f"[{verdict}]({notebook}#Do-they-agree?)",
                     _test_figure(one["test"]),
                     str(one["lines"]),
                     f"{one['seconds']:.2f}",
                 ]
             )
+            model = ""
     columns = ["model", "dialect", "apart from Keras", "test accuracy"]
     return Table([*columns, "lines", "seconds"], rows, names=2)
 

@@ -69,7 +69,7 @@ def test_equal_notebooks_give_equal_bytes() -> None:
 def test_page_asks_nothing_of_anybody() -> None:
     text = page(executed(markdown("[a link](https://keras.io)"), code("1")))
     assert "default-src 'none'" in text.replace("&#39;", "'")
-    assert "<script" not in text
+    assert text.count("<script") == 1
     assert not re.search(r"(src|href)=\"(?!data:|#|https://keras\.io)", text)
     assert "@import" not in text
     assert "url(" not in text
@@ -175,9 +175,27 @@ def test_headings_have_one_top_and_unique_ids() -> None:
     assert links <= set(ids)
 
 
+def test_no_heading_skips_a_level_and_siblings_stay_siblings() -> None:
+    text = body(markdown("### Imports\n\n### Data\n\n## Model\n\n#### Loss\n\n## End"))
+    levels = re.findall(r"<h(\d) id=\"digits[^>]*>(?:<span.*?</span>)?\s*(\w+)", text)
+    assert [(int(level), name) for level, name in levels[1:6]] == [
+        (3, "Imports"),
+        (3, "Data"),
+        (3, "Model"),
+        (4, "Loss"),
+        (3, "End"),
+    ]
+
+
 def test_link_between_notebooks_becomes_one_between_sections() -> None:
-    text = body(markdown("[there](02_digits.ipynb#Loss-and-optimizer) and [a](b.html)"))
-    assert 'href="#digits-loss-and-optimizer"' in text
+    link = "[there](02_digits.ipynb#Do-they-agree?) and [a](b.html)"
+    text = body(markdown(f"## Do they agree?\n\n{link}"))
+    assert 'href="#digits-do-they-agree">there</a>' in text
+
+
+def test_link_to_a_heading_that_is_not_there_fails() -> None:
+    with pytest.raises(RenderError, match="leads to '#digits-nowhere'"):
+        body(markdown("[there](02_digits.ipynb#Nowhere)"))
 
 
 def test_formula_becomes_mathml_and_keeps_its_comma() -> None:
@@ -229,7 +247,9 @@ def test_markup_anywhere_in_a_notebook_cannot_run() -> None:
             values={"dataset": f"{SCRIPT}'\""},
         )
     )
-    markup = re.sub(r"base64,[\w+/=]+", "", text)
+    markup = re.sub(
+        r"base64,[\w+/=]+|<script>.*</script>\n</head>", "", text, flags=re.S
+    )
     tags = re.findall(r"<[a-zA-Z][^>]*>", markup)
     assert [tag for tag in tags if re.match("<(script|form|iframe|object)", tag)] == []
     assert [tag for tag in tags if re.search(r"[\s\"'/]on\w+\s*=", tag)] == []
@@ -237,18 +257,32 @@ def test_markup_anywhere_in_a_notebook_cannot_run() -> None:
     assert "<img" not in markup
 
 
-def test_figure_stands_inline_described_and_with_ids_of_its_own() -> None:
+def test_figure_stands_inline_captioned_and_with_ids_of_its_own() -> None:
     cell = code("plot()", **{"image__svg+xml": SVG, "text__plain": "a falling line"})
     first = body(cell)
-    assert 'role="img" aria-label="a falling line"' in first
-    assert 'id="figure1-p"' in first
-    assert 'href="#figure1-p"' in first
+    assert 'role="img" aria-labelledby="figure-2-1-caption"' in first
+    assert 'href="#figure-2-1">Figure 2.1</a> a falling line</figcaption>' in first
+    assert 'id="figure-2-1-p"' in first
+    assert 'href="#figure-2-1-p"' in first
     assert 'stroke="#00f"' in first
-    assert 'clip-path="url(#figure1-p)"' in first
+    assert 'clip-path="url(#figure-2-1-p)"' in first
     assert "example.org" not in first.split("download=")[0].split("base64")[0]
-    assert 'id="figure2-p"' in body(cell, cell)
-    cell.outputs[0].metadata["image/svg+xml"] = {"alt": 'a "rising" line'}
-    assert "a &quot;rising&quot; line" in body(cell)
+    assert 'id="figure-2-2-p"' in body(cell, cell)
+    cell.outputs[0].metadata["image/svg+xml"] = {"alt": 'a "rising" <line>'}
+    assert "</a> a &#34;rising&#34; &lt;line&gt;</figcaption>" in body(cell)
+
+
+def test_figures_are_numbered_by_section() -> None:
+    plot = code("plot()", **{"image__png": "iVBORw0KGgo=", "text__plain": "dots"})
+    directory = Parameter("results_dir", str, "", "where")
+    text = page(
+        executed(plot, plot, name="01_line"),
+        executed(plot, name="02_digits"),
+        executed(plot, name="08_all", parameters={"results_dir": directory}),
+    )
+    numbers = re.findall(r">Figure ([\d.]+)</a>", text)
+    assert numbers == ["1", "1.1", "1.2", "2.1"]  # the comparison opens the page
+    assert text.count('<img alt="dots" src="data:image/png;base64,') == 4
 
 
 def test_table_is_aligned_without_styles() -> None:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from pygments import highlight  # type: ignore[import-untyped]
 from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
 
+from kvt.report.marks import DIALECTS, Idea
 from kvt.report.maths import to_mathml
 
 # Browsers break lines between a formula and the comma after it.
@@ -18,8 +20,9 @@ _FORMULA_AND_POINT = re.compile(r'<math [^>]*display="inline">.*?</math>[.,;:!?)
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of the page: its level there, its id, and its text as HTML."""
+    """A heading: its level in the notebook and in the page, its id, its HTML."""
 
+    wanted: int
     level: int
     id: str
     text: str
@@ -27,20 +30,26 @@ class Heading:
 
 @dataclass
 class Outline:
-    """The page's headings so far, by section, in order."""
+    """The page's headings so far, by section, in order; and the sections' numbers."""
 
+    numbers: dict[str, str] = field(default_factory=dict)
     headings: dict[str, list[Heading]] = field(default_factory=dict)
 
-    def add(self, section: str, level: int, text: str) -> Heading:
-        """Give a heading an id that no other has; the first is the section's own."""
+    def add(self, section: str, wanted: int, text: str) -> Heading:
+        """Give a heading a level below its parent's, and an id that no other has.
+
+        The first is the section's own. None skips a level, whatever the notebook does.
+        """
         there = self.headings.setdefault(section, [])
-        wanted = f"{section}-{slug(text)}" if there else section
+        above = [each for each in there if each.wanted < wanted] or there[:1]
+        level = min(above[-1].level + 1, 6) if above else 2
+        name = f"{section}-{slug(text)}" if there else section
         taken = {heading.id for all_ in self.headings.values() for heading in all_}
-        identity, count = wanted, 1
+        identity, count = name, 1
         while identity in taken:
             count += 1
-            identity = f"{wanted}-{count}"
-        there.append(Heading(level, identity, text))
+            identity = f"{name}-{count}"
+        there.append(Heading(wanted, level, identity, text))
         return there[-1]
 
 
@@ -67,6 +76,21 @@ def to_html(source: str, section: str, outline: Outline) -> str:
     return _FORMULA_AND_POINT.sub(r'<span class="together">\g<0></span>', rendered)
 
 
+def legend_to_html(source: str, ideas: Sequence[Idea], outline: Outline) -> str:
+    """Render a legend: its prose, and each idea linked to Keras's line."""
+    section = ideas[0].section
+    prose = to_html(source.partition(f"{ideas[0].number}. ")[0], section, outline)
+    items = []
+    for idea in ideas:
+        name = to_html(idea.name, section, outline).strip()
+        name = name.removeprefix("<p>").removesuffix("</p>")
+        items.append(
+            f'<li id="{idea.key}"><a class="idea" href="#{idea.line()}" '
+            f'data-idea="{idea.key}" data-number="{idea.number}">{name}</a></li>\n'
+        )
+    return f'{prose}<ol class="ideas">\n{"".join(items)}</ol>\n'
+
+
 class _PageRenderer(IPythonRenderer):
     """Demotes headings, makes maths MathML and links local; shows HTML as text."""
 
@@ -75,10 +99,15 @@ class _PageRenderer(IPythonRenderer):
         self.section, self.outline = section, outline
 
     def heading(self, text: str, level: int, **attributes: Any) -> str:
-        # The page's title is its only h1.
-        found = self.outline.add(self.section, min(level + 1, 6), text)
+        found = self.outline.add(self.section, level, text)
         tag = f"h{found.level}"
-        anchor = f'<a class="anchor" href="#{found.id}" aria-label="Link here">#</a>'
+        anchor = (
+            f'<a class="anchor" href="#{found.id}" '
+            f'aria-label="Link to this heading">#</a>'
+        )
+        number = self.outline.numbers.get(self.section)
+        if number and found.level == 2:
+            text = f'<span class="number">{number}</span> {text}'
         return f'<{tag} id="{found.id}">{text} {anchor}</{tag}>\n'
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
@@ -96,7 +125,10 @@ class _PageRenderer(IPythonRenderer):
     def block_code(self, code: str, info: str | None = None) -> str:
         python = (info or "").split()[:1] == ["python"]
         inner = highlight_python(code) if python else html.escape(code)
-        return f'<pre class="code" tabindex="0"><code>{inner}</code></pre>\n'
+        return (
+            f'<div class="source"><pre class="code" tabindex="0"><code>{inner}</code>'
+            f"</pre></div>\n"
+        )
 
     def table(self, text: str) -> str:
         return f'<div class="table" tabindex="0"><table>\n{text}</table></div>\n'
@@ -106,15 +138,19 @@ class _PageRenderer(IPythonRenderer):
     ) -> str:
         # mistune would align by a style, which the page's policy blocks.
         side = f' class="{align}"' if align else ""
-        if head:
+        if head and text:  # an empty corner heads nothing
             return f'<th scope="col"{side}>{text}</th>\n'
+        for dialect, name in DIALECTS.items():
+            if text == name:
+                return f'<td class="of {dialect}">{text}</td>\n'
         return f"<td{side}>{text}</td>\n"
 
     def inline_math(self, body: str) -> str:
         return to_mathml(body, display=False)
 
     def block_math(self, body: str) -> str:
-        return to_mathml(body, display=True)
+        formula = to_mathml(body, display=True)
+        return f'<div class="formula" tabindex="0">{formula}</div>\n'
 
     def latex_environment(self, name: str, body: str) -> str:
-        return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)
+        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
-from kvt.report import notebooks
+from kvt.report import marks, notebooks
 from kvt.report.markdown import section_id
+from kvt.report.marks import DIALECTS, Idea
 from kvt.report.parameters import Parameter, Value
 
-DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
 UNSEEN = {"parameters", "injected-parameters"}  # a table at the section's end has them
 WRITES = "results_path"  # says where to write, and changes nothing that is computed
 READS = "results_dir"  # the notebook that has it compares the others
@@ -55,6 +55,7 @@ class Section:
     """What the template needs of one notebook, besides its cells."""
 
     id: str
+    number: str
     filename: str
     blocks: list[Block]
     parameters: list[tuple[Parameter, Value]]
@@ -95,8 +96,43 @@ def _cells(run: Executed) -> list[NotebookNode]:
         cell["id"] = f"{run.name[:50]}-{len(cells)}"  # unique in the merged notebook
         cell.metadata["notebook"] = f"{run.name}.ipynb"
         cell.metadata["section"] = section_id(run.name)
+        cell.metadata["number"] = _number(run)
         cells.append(cell)
+    try:
+        _link_marks(cells)
+    except marks.MarkError as problem:
+        raise RenderError(f"{run.name}.ipynb: {problem}") from None
     return cells
+
+
+def _number(run: Executed) -> str:
+    """The section's number, its notebook's; the comparison opens the page without."""
+    found = re.match(r"\d+", run.name)
+    return str(int(found[0])) if found and READS not in run.parameters else ""
+
+
+def _link_marks(cells: list[NotebookNode]) -> None:
+    """Take the marks out of a section's code, and note which lines they stood on."""
+    legends = [cell for cell in cells if "legend" in cell.metadata.get("tags", [])]
+    dialects = [cell for cell in cells if "dialect" in cell.metadata]
+    names: dict[int, str] = {}
+    for cell in legends:
+        cell.metadata["ideas"] = [
+            Idea(cell.metadata.section, *idea)
+            for idea in marks.legend(cell.source).items()
+        ]
+        names |= marks.legend(cell.source)
+    used: dict[str, set[int]] = {}
+    for cell in dialects:
+        numbers = marks.by_line(cell.source).values()
+        used.setdefault(DIALECTS[cell.metadata.dialect], set()).update(numbers)
+    marks.check(used, names)
+    for cell in dialects:
+        cell.metadata["ideas"] = {
+            line: Idea(cell.metadata.section, number, names[number])
+            for line, number in marks.by_line(cell.source).items()
+        }
+        cell["source"] = marks.without(cell.source)
 
 
 def _refuse_noise(name: str, cell: NotebookNode) -> None:
@@ -123,6 +159,7 @@ def _section(run: Executed, cells: list[NotebookNode], start: int) -> Section:
     packed = base64.b64encode(notebooks.dumps(run.notebook).encode()).decode()
     return Section(
         section_id(run.name),
+        _number(run),
         f"{run.name}.ipynb",
         _blocks(cells, start),
         [(each, values[name]) for name, each in run.parameters.items()],

@@ -1,15 +1,15 @@
 """Executed notebooks → one HTML page that asks nothing of anybody else.
 
 One nbconvert pass over one merged notebook. Nothing in it may run: markdown's HTML is
-shown as text, outputs are cleaned, and the page's own policy allows no script.
+shown as text, outputs are cleaned, and the page's policy allows no script but its own.
 """
 
-import base64
-import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import bleach  # type: ignore[import-untyped]
 from jinja2 import pass_context
@@ -17,15 +17,15 @@ from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.exporters import TemplateExporter
 from nbformat import NotebookNode
-from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from traitlets.config import Config
 
 from kvt.report import svg
-from kvt.report.markdown import Outline, highlight_python, to_html
-from kvt.report.merge import DIALECTS, Executed, RenderError, merge
+from kvt.report.markdown import Outline, highlight_python, legend_to_html, to_html
+from kvt.report.marks import DIALECTS, link_lines
+from kvt.report.merge import Executed, RenderError, merge
 from kvt.report.provenance import Provenance
+from kvt.report.style import TEMPLATES, policy, script, style
 
-TEMPLATES = Path(__file__).parent / "templates"
 TITLE = "Keras and TensorFlow, bit for bit"
 CLAIM = (
     "The same models in Keras and in raw TensorFlow, side by side: from the same "
@@ -61,22 +61,38 @@ def render(executed: Sequence[Executed], *, reason: str, provenance: Provenance)
     """Return the report as one HTML file; equal input gives equal bytes.
 
     `reason` says which data set it is on, and why. Raises RenderError where a notebook
-    left an error or a line on stderr, or holds a formula that MathML cannot take.
+    left an error or a line on stderr, holds a formula that MathML cannot take, a mark
+    without a counterpart, or a link to a heading that is not there.
     """
     merged, sections = merge(executed)
-    style = _style()
+    look, behavior = style(), script()
     resources = {
         "title": TITLE,
         "claim": CLAIM,
         "reason": reason,
-        "style": style,
-        "policy": _policy(style),
+        "style": look,
+        "script": behavior,
+        "policy": policy(look, behavior),
         "sections": sections,
         "dialects": DIALECTS,
         "provenance": provenance,
     }
     page, _ = _ReportExporter().from_notebook_node(merged, resources)
+    _refuse_dead_links(page)
     return f"{page.rstrip()}\n"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure's number in the page, its section's first, and what it shows."""
+
+    number: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        """What links to it, and what the ids within it begin with."""
+        return f"figure-{self.number.replace('.', '-')}"
 
 
 class _ReportExporter(HTMLExporter):
@@ -93,34 +109,58 @@ class _ReportExporter(HTMLExporter):
     def from_notebook_node(  # type: ignore[override]
         self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
     ) -> tuple[str, dict[str, Any]]:
-        outline = Outline()
-        figures = iter(range(1, 1_000_000))
+        sections = resources["sections"] if resources else []
+        outline = Outline({section.id: section.number for section in sections})
+        figures: Counter[str] = Counter()
+        lines: set[str] = set()
 
         @pass_context
         def markdown2html(context: Context, source: str) -> str:
             cell = context["cell"]
             try:
+                if cell.cell_type == "markdown" and "ideas" in cell.metadata:
+                    return legend_to_html(source, cell.metadata.ideas, outline)
                 return to_html(source, cell.metadata.section, outline)
             except ValueError as problem:
                 raise RenderError(f"{cell.metadata.notebook}: {problem}") from problem
 
-        def figure(output: NotebookNode) -> str:
-            source = output.data["image/svg+xml"]
-            return svg.inline(source, alternative(output), f"figure{next(figures)}-")
+        def highlight(cell: NotebookNode) -> str:
+            code = highlight_python(cell.source)
+            dialect, ideas = cell.metadata.get("dialect"), cell.metadata.get("ideas")
+            return link_lines(code, ideas, dialect, lines) if ideas else code
+
+        @pass_context
+        def numbered(context: Context, output: NotebookNode) -> Figure:
+            number = context["cell"].metadata.number
+            figures[number] += 1
+            return Figure(
+                ".".join(filter(None, (number, str(figures[number])))),
+                alternative(output),
+            )
 
         filters = {
             "markdown2html": markdown2html,
-            "highlight_code": highlight_python,
+            "highlight_cell": highlight,
             "clean_output": clean_output,
-            "figure": figure,
-            "alternative": alternative,
-            "title": lambda section: outline.headings[section][0],
+            "numbered": numbered,
+            "inline_svg": svg.inline,
+            "headings": lambda section: outline.headings[section],
             "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
         }
         for name, function in filters.items():
             self.register_filter(name, function)  # type: ignore[no-untyped-call]
         # HTMLExporter's own would parse the whole page again, to add what ours has.
         return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
+
+
+def _refuse_dead_links(page: str) -> None:
+    """Raise RenderError where a link within the page leads nowhere."""
+    there = set(re.findall(r' id="([^"]+)"', page))
+    for target in map(unquote, re.findall(r' href="#([^"]+)"', page)):
+        if target not in there:
+            raise RenderError(
+                f"a link leads to '#{target}', a heading that is not there"
+            )
 
 
 def clean_output(markup: str) -> str:
@@ -141,26 +181,3 @@ def alternative(output: NotebookNode) -> str:
         if output.metadata.get(kind, {}).get("alt"):
             return str(output.metadata[kind]["alt"])
     return str(output.data.get("text/plain", ""))
-
-
-def _style() -> str:
-    """The page's stylesheet, with code in colors that keep their contrast."""
-    light, dark = map(_code_style, ("a11y-light", "github-dark-high-contrast"))
-    own = (TEMPLATES / "report" / "report.css").read_text("utf-8")
-    dark = f"@media screen and (prefers-color-scheme: dark) {{\n{dark}\n}}"
-    return f"\n{light}\n{dark}\n{own}"
-
-
-def _code_style(name: str) -> str:
-    """The rules of a Pygments style for its tokens; line numbers we have none."""
-    rules = HtmlFormatter(style=name).get_style_defs(".code").splitlines()
-    return "\n".join(rule for rule in rules if rule.startswith(".code ."))
-
-
-def _policy(style: str) -> str:
-    """A policy that allows this stylesheet and embedded images, and nothing else."""
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
-        f"base-uri 'none'; form-action 'none'"
-    )

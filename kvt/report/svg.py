@@ -7,15 +7,15 @@ _DROPPED = {"script", "style", "foreignObject", "metadata", "title"}
 _REFERENCE = re.compile(r"""url\(\s*["']?#""")
 
 
-def inline(svg: str, alt: str, prefix: str) -> str:
-    """Return the SVG as an element for an HTML page, described by `alt`.
+def inline(svg: str, prefix: str, caption: str) -> str:
+    """Return the SVG as an element for an HTML page, named by the caption's id.
 
     Its ids get the prefix, for each figure counts from one; scripts, styles and
     references to anything outside it are dropped. Raises ParseError for broken XML.
     """
     root = ET.fromstring(svg)
     _clean(root, prefix)
-    root.attrib.update({"role": "img", "aria-label": alt})
+    root.attrib.update({"role": "img", "aria-labelledby": caption})
     return ET.tostring(root, encoding="unicode")
 
 

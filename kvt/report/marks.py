@@ -1,0 +1,105 @@
+"""Marks: the numbers at the ends of lines that say which lines do the same thing.
+
+A line of a dialect's cell that ends on `# (3)` does what the lines do that end on it in
+the section's other dialects; the section's legend calls it by a name.
+"""
+
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
+_MARK = re.compile(r" *# \((\d+)\)$", re.MULTILINE)
+_IDEA = re.compile(r"^(\d+)\. +(.+)$", re.MULTILINE)
+
+
+class MarkError(ValueError):
+    """A mark without a counterpart, or a legend that does not fit the marks."""
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What the lines with one number have in common: where, which, called what."""
+
+    section: str
+    number: int
+    name: str
+
+    @property
+    def key(self) -> str:
+        """What its lines have in common in the whole page."""
+        return f"{self.section}-idea-{self.number}"
+
+    def line(self, dialect: str = "keras") -> str:
+        """Id of the first line in a dialect that does it."""
+        return f"{self.section}-{dialect}-{self.number}"
+
+
+def without(source: str) -> str:
+    """Return a cell's source as a reader may copy it: its lines without the marks."""
+    return _MARK.sub("", source)
+
+
+def by_line(source: str) -> dict[int, int]:
+    """Return the mark of each marked line, by the line's index."""
+    found = enumerate(map(_MARK.search, source.split("\n")))
+    return {index: int(match[1]) for index, match in found if match}
+
+
+def legend(source: str) -> dict[int, str]:
+    """Return the names in a legend: a list in Markdown, numbered from 1."""
+    names = {int(number): name.strip() for number, name in _IDEA.findall(source)}
+    if list(names) != list(range(1, len(names) + 1)) or not names:
+        raise MarkError(f"the legend must be a list numbered from 1, not {list(names)}")
+    return names
+
+
+def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
+    """Raise MarkError unless every dialect has the same marks, all of them named.
+
+    used: dialect -> the numbers in its cells, for each dialect of the section.
+    """
+    for number in sorted(set().union(*used.values(), names)):
+        lacking = [dialect for dialect in used if number not in used[dialect]]
+        if lacking and len(lacking) == len(used):
+            raise MarkError(
+                f"the legend names ({number}), {names[number]!r}, and no line carries "
+                f"it: end a line of each dialect on '# ({number})'"
+            )
+        if lacking:
+            raise MarkError(
+                f"mark ({number}) has no counterpart in {', '.join(lacking)}: "
+                f"end the line that does the same on '# ({number})'"
+            )
+        if number not in names:
+            raise MarkError(
+                f"mark ({number}) has no name: add '{number}. …' to the cell "
+                f"tagged 'legend'"
+            )
+
+
+def link_lines(
+    highlighted: str, ideas: Mapping[int, Idea], dialect: str, taken: set[str]
+) -> str:
+    """Give the marked lines of highlighted code their badges.
+
+    ideas: line's index -> its idea. The first line of an idea in a dialect gets an id,
+    which joins `taken`. A badge holds no text: what is copied has no number in it.
+    """
+    lines = highlighted.split("\n")
+    for index, idea in ideas.items():
+        identity = idea.line(dialect)
+        first = "" if identity in taken else f' id="{identity}"'
+        taken.add(identity)
+        name = html.escape(idea.name.replace("`", ""))
+        badge = (
+            f'<a class="mark" href="#{idea.key}" data-number="{idea.number}" '
+            f'data-name="{name}" aria-label="{idea.number}: {name}"></a>'
+        )
+        # The newline goes inside: a block of its own would otherwise leave a gap.
+        lines[index] = (
+            f'<span class="line"{first} data-idea="{idea.key}">{lines[index]}{badge}\n'
+            f"</span>"
+        )
+    return re.sub(r"(\n</span>)\n", r"\1", "\n".join(lines))

@@ -1,0 +1,50 @@
+"""The page's look and behavior as text, and the policy that lets exactly them in."""
+
+import base64
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+
+from pygments.styles import get_style_by_name  # type: ignore[import-untyped]
+from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def style() -> str:
+    """The stylesheet, with code in colors that keep their contrast."""
+    own = (TEMPLATES / "report" / "report.css").read_text("utf-8")
+    return f"\n{_code_colors('a11y-light', 'github-dark-high-contrast')}\n{own}"
+
+
+def script() -> str:
+    """The script."""
+    return "\n" + (TEMPLATES / "report" / "report.js").read_text("utf-8")
+
+
+def policy(style: str, script: str) -> str:
+    """A policy that allows this style, this script, embedded images, nothing else."""
+    own = f"style-src {_digest(style)}; script-src {_digest(script)}; img-src data:"
+    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+
+
+def _digest(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _code_colors(light: str, dark: str) -> str:
+    """Rules for two of Pygments's styles at once, one rule a pair of colors."""
+    selectors = defaultdict(list)
+    for token, name in STANDARD_TYPES.items():
+        pair = [
+            get_style_by_name(style).style_for_token(token)["color"]
+            for style in (light, dark)
+        ]
+        if name and any(pair):
+            colors = [f"#{color}" if color else "currentcolor" for color in pair]
+            selectors[", ".join(colors)].append(f".code .{name}")
+    return "\n".join(
+        f"{', '.join(names)} {{ color: light-dark({colors}); }}"
+        for colors, names in selectors.items()
+    )

@@ -1,0 +1,509 @@
+// What a reader can do with the page. The page is complete without any of it: controls
+// are shown, and dialects hidden, by what the first lines set on the root element.
+(() => {
+  "use strict";
+
+  const root = document.documentElement;
+  const wide = matchMedia("(min-width: 1000px)");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const find = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+  // Storage can be forbidden, and then throws: the page forgets, and works.
+  const memory = {
+    get(name) {
+      try {
+        return localStorage.getItem(`kvt-${name}`);
+      } catch {
+        return null;
+      }
+    },
+    set(name, value) {
+      try {
+        if (value) localStorage.setItem(`kvt-${name}`, value);
+        else localStorage.removeItem(`kvt-${name}`);
+      } catch {}
+    },
+  };
+
+  function make(tag, properties = {}, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  }
+
+  // Does something that moves the page, and leaves `place` where the reader sees it.
+  function keeping(place, change) {
+    const before = place?.getBoundingClientRect().top;
+    change();
+    if (!place?.getClientRects().length) return;
+    const moved = place.getBoundingClientRect().top - before;
+    scrollBy({ top: moved, behavior: "instant" });
+  }
+
+  // The first heading or row that the reader sees.
+  function here() {
+    const below = (element) => element.getBoundingClientRect().bottom > 48;
+    const places = all("main :is(h2, h3, h4, .dialects)");
+    return places.find((place) => place.getClientRects().length && below(place));
+  }
+
+  // Dialects: one choice for the whole page. `dialect` is the phone's tab, `tensorflow`
+  // what stands beside Keras where there is room.
+
+  const DIALECTS = ["keras", "tf2", "tf1"];
+
+  function show(dialect) {
+    root.dataset.dialect = dialect;
+    if (dialect !== "keras") root.dataset.tensorflow = dialect;
+  }
+
+  function remembered() {
+    const asked = new URLSearchParams(location.search).get("dialect");
+    const known = [asked, memory.get("dialect")].find((it) => DIALECTS.includes(it));
+    show("tf2");
+    show(known ?? (wide.matches ? "tf2" : "keras"));
+  }
+
+  function choose(dialect, place = here()) {
+    keeping(place, () => show(dialect));
+    memory.set("dialect", dialect);
+    const address = new URL(location);
+    address.searchParams.set("dialect", dialect);
+    try {
+      history.replaceState(null, "", address);
+    } catch {} // some browsers let no local file do that
+    reflect();
+  }
+
+  // Makes switch and tabs say what is shown.
+  function reflect() {
+    const { dialect, tensorflow } = root.dataset;
+    for (const input of all(".switch input")) input.checked = input.value === tensorflow;
+    for (const tab of all(".tabs [role=tab]")) {
+      const selected = tab.value === dialect;
+      tab.ariaSelected = selected;
+      tab.tabIndex = selected ? 0 : -1;
+    }
+    for (const tabs of all(".tabs")) {
+      // A row without the chosen dialect shows all that it has.
+      tabs.hidden = !all("[role=tab]", tabs).some((tab) => tab.value === dialect);
+      for (const tab of all("[role=tab]", tabs)) {
+        const pane = document.getElementById(tab.getAttribute("aria-controls"));
+        pane.role = wide.matches || tabs.hidden ? null : "tabpanel";
+        if (pane.role) pane.setAttribute("aria-labelledby", tab.id);
+        else pane.removeAttribute("aria-labelledby");
+      }
+    }
+  }
+
+  function dialectOf(pane) {
+    return DIALECTS.find((dialect) => pane.classList.contains(dialect));
+  }
+
+  function addTabs(row, index) {
+    const tabs = make("div", { className: "tabs", role: "tablist", ariaLabel: "Dialect" });
+    for (const pane of all(".dialect", row)) {
+      const dialect = dialectOf(pane);
+      pane.id = `row-${index}-${dialect}`;
+      const tab = make("button", {
+        type: "button",
+        role: "tab",
+        id: `${pane.id}-tab`,
+        className: dialect,
+        value: dialect,
+        textContent: find(".name", pane).textContent,
+      });
+      tab.setAttribute("aria-controls", pane.id);
+      tabs.append(tab);
+    }
+    tabs.addEventListener("click", (event) => {
+      const tab = event.target.closest("[role=tab]");
+      if (tab) choose(tab.value, tabs);
+    });
+    tabs.addEventListener("keydown", (event) => {
+      const own = all("[role=tab]", tabs);
+      const at = own.indexOf(event.target);
+      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      const next = own.at(to % own.length);
+      choose(next.value, tabs);
+      next.focus();
+    });
+    row.prepend(tabs);
+  }
+
+  function startDialects() {
+    all(".dialects").forEach(addTabs);
+    find(".switch").addEventListener("change", (event) => choose(event.target.value));
+    wide.addEventListener("change", reflect);
+    reflect();
+  }
+
+  // Marks: lines that do the same light up together, with the legend's name for it.
+
+  let card = null;
+
+  function light(idea) {
+    for (const lit of all(".lit")) lit.classList.remove("lit");
+    if (!idea) return;
+    for (const one of all(`[data-idea="${idea}"]`)) one.classList.add("lit");
+  }
+
+  // Scrolls an idea's lines in the same row, or in the whole page, into view.
+  function reveal(origin, within) {
+    const lines = all(`.line[data-idea="${origin.dataset.idea}"]`, within);
+    for (const line of lines.filter((line) => line !== origin)) {
+      line.closest("details").open = true;
+      find(".mark", line).scrollIntoView({
+        block: "nearest",
+        inline: "nearest",
+        behavior: still.matches ? "instant" : "smooth",
+      });
+    }
+  }
+
+  // Goes to a line, wherever it is hidden.
+  function visit(line) {
+    line.closest("details").open = true;
+    find(".mark", line).focus({ preventScroll: true });
+    line.scrollIntoView({ block: "center" });
+  }
+
+  function closeCard() {
+    card?.remove();
+    card = null;
+  }
+
+  // On a phone the counterparts are in hidden tabs: a card shows them, and leads there.
+  function openCard(line) {
+    closeCard();
+    const mark = find(".mark", line);
+    const close = make("button", { className: "close", ariaLabel: "Close" }, "✕");
+    close.addEventListener("click", () => {
+      closeCard();
+      mark.focus();
+    });
+    const title = make("p", {}, `${mark.dataset.number} ${mark.dataset.name}`);
+    card = make("div", { className: "card", role: "group", ariaLabel: mark.dataset.name });
+    card.append(title, close);
+    const lines = all(`.line[data-idea="${line.dataset.idea}"]`);
+    for (const other of lines) {
+      const pane = other.closest(".dialect");
+      if (dialectOf(pane) === root.dataset.dialect) continue;
+      const name = make("b", {}, find(".name", pane).textContent);
+      const code = make("code", {}, other.textContent.trim());
+      const there = make("button", { className: `there ${dialectOf(pane)}` }, name, code);
+      there.addEventListener("click", () => {
+        closeCard();
+        choose(dialectOf(pane));
+        visit(other);
+      });
+      card.append(there);
+    }
+    // In the row, so that it follows the mark for the keyboard.
+    line.closest(".dialects").append(card);
+  }
+
+  function startMarks() {
+    let resting;
+    const ideaAt = (target) => target.closest?.("[data-idea]");
+    const focused = () => ideaAt(document.activeElement);
+    document.addEventListener("pointerover", (event) => {
+      clearTimeout(resting);
+      const one = ideaAt(event.target);
+      light((one ?? focused())?.dataset.idea);
+      // Passing over a line should not scroll the page: resting on it does.
+      const row = one?.closest(".dialects");
+      if (row && wide.matches) resting = setTimeout(() => reveal(one, row), 200);
+    });
+    document.addEventListener("focusin", (event) => {
+      const one = ideaAt(event.target);
+      light(one?.dataset.idea);
+      const row = one?.closest(".dialects");
+      if (row && wide.matches) reveal(one, row);
+    });
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest(".mark, .idea");
+      if (!link) {
+        if (card && !card.contains(event.target)) closeCard();
+        return;
+      }
+      event.preventDefault();
+      const { idea } = ideaAt(link).dataset;
+      if (link.matches(".idea")) {
+        visit(find(`.${root.dataset.dialect} [data-idea="${idea}"]`));
+        return;
+      }
+      link.focus({ preventScroll: true });
+      if (wide.matches) reveal(ideaAt(link), document);
+      else openCard(ideaAt(link));
+    });
+    document.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      closeCard();
+      light(null);
+    });
+  }
+
+  // Contents: where the reader is.
+
+  function startContents() {
+    const contents = find(".contents");
+    const links = new Map(
+      all("a", contents).map((link) => [decodeURIComponent(link.hash.slice(1)), link]),
+    );
+    const headings = all("main :is(h2, h3, h4)").filter(({ id }) => links.has(id));
+    function update() {
+      const line = innerHeight / 4;
+      const passed = headings.filter(
+        (heading) =>
+          heading.getClientRects().length && heading.getBoundingClientRect().top < line,
+      );
+      const current = links.get((passed.at(-1) ?? headings[0])?.id);
+      for (const one of all("[aria-current]", contents)) one.ariaCurrent = null;
+      for (const item of all(".here", contents)) item.classList.remove("here");
+      if (!current) return;
+      current.ariaCurrent = "location";
+      for (let item = current.closest("li"); item; item = item.parentElement.closest("li"))
+        item.classList.add("here");
+      if (contents.checkVisibility()) follow(contents, current);
+    }
+    let asked = false;
+    document.addEventListener("scroll", () => {
+      if (!asked) requestAnimationFrame(() => {
+        asked = false;
+        update();
+      });
+      asked = true;
+    }, { passive: true });
+    contents.addEventListener("click", (event) => {
+      if (event.target.closest("a") && contents.matches(":popover-open"))
+        contents.hidePopover();
+    });
+    contents.addEventListener("toggle", update);
+    update();
+  }
+
+  // Keeps the current entry in sight where the contents themselves scroll.
+  function follow(contents, link) {
+    const [box, own] = [contents, link].map((each) => each.getBoundingClientRect());
+    if (own.top < box.top + 40) contents.scrollTop += own.top - box.top - 40;
+    if (own.bottom > box.bottom - 40) contents.scrollTop += own.bottom - box.bottom + 40;
+  }
+
+  // A link, from here or elsewhere, may lead to what the reader's choices hide.
+  function arrive() {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!target || target.checkVisibility()) return;
+    if (target.closest(".elsewhere")) clearFilter();
+    const pane = target.closest(".dialect");
+    if (pane && !pane.checkVisibility()) choose(dialectOf(pane));
+    target.scrollIntoView({ behavior: "instant" });
+  }
+
+  function clearFilter() {
+    const input = find("#filter");
+    input.value = "";
+    input.dispatchEvent(new Event("input"));
+  }
+
+  // Filter: parts of the page, from one heading to the next, that hold the words.
+
+  function split() {
+    const parts = [];
+    for (const section of all("main > section")) {
+      for (const block of section.children) {
+        const heads = /^H\d$/.test((block.firstElementChild ?? block).tagName);
+        if (heads || /^H\d$/.test(block.tagName) || block === section.firstElementChild)
+          parts.push({ section, blocks: [] });
+        parts.at(-1).blocks.push(block);
+      }
+    }
+    return parts;
+  }
+
+  // Ranges of the words in a block, across the elements that color its code.
+  function ranges(block, words) {
+    const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+    const starts = [];
+    const nodes = [];
+    let text = "";
+    while (walker.nextNode()) {
+      starts.push(text.length);
+      nodes.push(walker.currentNode);
+      text += walker.currentNode.data.toLowerCase();
+    }
+    const place = (offset) => {
+      const index = starts.findLastIndex((start) => start <= offset);
+      return [nodes[index], Math.min(offset - starts[index], nodes[index].length)];
+    };
+    const found = [];
+    for (let at = text.indexOf(words); at >= 0; at = text.indexOf(words, at + 1)) {
+      const range = new Range();
+      range.setStart(...place(at));
+      range.setEnd(...place(at + words.length));
+      found.push(range);
+    }
+    return found;
+  }
+
+  function startFilter() {
+    const input = find("#filter");
+    const output = find(".filter output");
+    const parts = split();
+    const opened = new Set(); // folded code that was opened for what it holds
+
+    function narrow(words) {
+      const hits = [];
+      let count = 0;
+      for (const folded of opened) folded.open = false;
+      opened.clear();
+      for (const one of all(".found")) one.classList.remove("found");
+      for (const part of parts) {
+        const own = words ? part.blocks.flatMap((block) => ranges(block, words)) : [];
+        part.shown = !words || own.length > 0;
+        count += part.shown;
+        for (const range of own) uncover(range.startContainer.parentElement);
+        hits.push(...own);
+      }
+      for (const { section, blocks, shown } of parts) {
+        const kept = parts.some((part) => part.section === section && part.shown);
+        section.classList.toggle("elsewhere", !kept);
+        // A section's title stays above whatever is found in it.
+        for (const block of blocks)
+          block.classList.toggle(
+            "elsewhere", !shown && !(kept && block === section.firstElementChild));
+      }
+      for (const link of all(".contents a")) {
+        const heading = document.getElementById(decodeURIComponent(link.hash.slice(1)));
+        link.parentElement.classList.toggle("elsewhere", !!heading.closest(".elsewhere"));
+      }
+      if (globalThis.Highlight && CSS.highlights) {
+        CSS.highlights.set("found", new Highlight(...hits));
+      }
+      const many = (number, name) => `${number} ${name}${number === 1 ? "" : "s"}`;
+      if (!words) output.value = "";
+      else if (!count) output.value = "Found nowhere";
+      else output.value = `${many(hits.length, "match")}`.replace("hs", "hes")
+        + ` in ${count} of ${many(parts.length, "part")}`;
+    }
+
+    // Shows a dialect that is not chosen, and code that is folded.
+    function uncover(element) {
+      element.closest(".dialect")?.classList.add("found");
+      const details = element.closest("details:not([open])");
+      if (!details) return;
+      details.open = true;
+      opened.add(details);
+    }
+
+    input.addEventListener("input", () => {
+      const words = input.value.trim().toLowerCase();
+      keeping(words ? null : here(), () => narrow(words));
+      if (words) find("main").scrollIntoView({ behavior: "instant" });
+    });
+    input.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !input.value) return;
+      event.preventDefault();
+      clearFilter();
+    });
+  }
+
+  // Fold all code; the summary of each piece folds that one.
+
+  function startFolding() {
+    const button = find("#fold");
+    button.addEventListener("click", () => {
+      const fold = button.ariaPressed !== "true";
+      button.ariaPressed = fold;
+      keeping(here(), () => {
+        for (const details of all("details.source")) details.open = !fold;
+      });
+    });
+    name(button, "Fold code");
+  }
+
+  // Names a button whose word is hidden where it is narrow.
+  function name(button, text) {
+    button.ariaLabel = text;
+    button.title = text;
+  }
+
+  // Copy: the marks are no text, so the code's text is what runs.
+
+  async function copy(code, button) {
+    let done = "Copied";
+    try {
+      await navigator.clipboard.writeText(code.textContent.trimEnd());
+    } catch {
+      getSelection().selectAllChildren(code);
+      done = document.execCommand("copy") ? "Copied" : "Selected";
+    }
+    button.textContent = done;
+    setTimeout(() => (button.textContent = "Copy"), 1500);
+  }
+
+  function startCopying() {
+    for (const source of all(".source")) {
+      const button = make("button", { type: "button", className: "copy" }, "Copy");
+      button.addEventListener("click", () => copy(find("code", source), button));
+      find("pre", source).after(button);
+    }
+  }
+
+  // Theme: the system's, until the reader wants the other one.
+
+  function paint(theme) {
+    if (theme) root.dataset.theme = theme;
+    else delete root.dataset.theme;
+  }
+
+  function startTheme() {
+    const button = find("#theme");
+    const isDark = () => (root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
+    const update = () => (button.ariaPressed = isDark());
+    button.addEventListener("click", () => {
+      const wanted = isDark() ? "light" : "dark";
+      const system = dark.matches ? "dark" : "light";
+      const theme = wanted === system ? null : wanted;
+      paint(theme);
+      memory.set("theme", theme);
+      update();
+    });
+    dark.addEventListener("change", update);
+    name(button, "Dark theme");
+    update();
+  }
+
+  // What scrolls can be reached by the keyboard; what does not is no stop on the way.
+  function startScrollers() {
+    const observer = new ResizeObserver((entries) => {
+      for (const { target } of entries)
+        target.toggleAttribute("tabindex", false);
+      for (const { target } of entries)
+        if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    });
+    for (const scroller of all(":is(pre, .table, .formula)[tabindex]")) observer.observe(scroller);
+  }
+
+  // Before the first paint: nothing is to jump.
+  const theme = memory.get("theme");
+  if (["light", "dark"].includes(theme)) paint(theme);
+  remembered();
+
+  addEventListener("DOMContentLoaded", () => {
+    startDialects();
+    startMarks();
+    startContents();
+    startFilter();
+    startFolding();
+    startCopying();
+    startTheme();
+    startScrollers();
+    addEventListener("hashchange", arrive);
+    arrive();
+  });
+})();
