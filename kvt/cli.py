@@ -26,15 +26,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Run all notebooks and write the report."""
-    from kvt.report.build import build, committed_notebooks
+    from kvt.report.build import PDF, build, committed_notebooks
+    from kvt.report.pdf import find_browser
 
     page = build(
         options.notebooks or committed_notebooks(),
         options.output,
         dataset=options.dataset,
         parameters=dict(options.parameters),
+        print_with=find_browser() if options.pdf else None,
     )
     print(f"report: {page}")
+    if options.pdf:
+        print(f"printed: {page.with_name(PDF)}")
     return 0
 
 
@@ -114,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
         help="auto: MNIST where it can be had, else scikit-learn's digits",
     )
     _add_parameters(command, "for every notebook that has it")
+    command.add_argument(
+        "--pdf", action="store_true", help="print it too, where Chromium is installed"
+    )
     command.add_argument("--notebooks", type=Path, metavar="DIR")
     command.add_argument("--output", type=Path, metavar="DIR", default=Path("reports"))
 

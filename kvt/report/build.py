@@ -13,12 +13,14 @@ import kvt
 from kvt import data
 from kvt.report import notebooks as notebooks_
 from kvt.report import parameters as parameters_
+from kvt.report import pdf
 from kvt.report.execute import execute
 from kvt.report.merge import READS, WRITES, Executed
 from kvt.report.parameters import Parameter, ParameterError, Value
 from kvt.report.provenance import gather
 from kvt.report.render import render
 
+PDF = "kvt.pdf"
 # What `kvt report` itself decides, and how to decide otherwise.
 RESERVED = {
     "dataset": "choose it with --dataset, for the whole report",
@@ -37,13 +39,19 @@ class Run:
 
 
 def build(
-    notebooks: Path, output: Path, *, dataset: str, parameters: Mapping[str, object]
+    notebooks: Path,
+    output: Path,
+    *,
+    dataset: str,
+    parameters: Mapping[str, object],
+    print_with: str | None = None,
 ) -> Path:
     """Run the notebooks and write the report; return its index.html.
 
-    Everything that can be refused is refused before the first kernel starts:
-    ParameterError for a parameter, FileNotFoundError for no notebooks, ValueError for a
-    data set. ExecutionError and RenderError leave an older report as it was.
+    `print_with` is the browser that prints it to kvt.pdf beside. Everything that can be
+    refused is refused before the first kernel starts: ParameterError for a parameter,
+    FileNotFoundError for no notebooks, ValueError for a data set. ExecutionError,
+    RenderError and PrintError leave an older report as it was.
     """
     paths = find(notebooks)
     plan(paths, "digits", parameters)  # refuses, before anything is fetched
@@ -63,6 +71,8 @@ def build(
             provenance=gather(notebooks, staging / "results"),
         )
         (staging / "index.html").write_text(page, encoding="utf-8")
+        if print_with:
+            pdf.write(page, staging / PDF, browser=print_with)
         _replace(staging, output)
     shutil.rmtree(output / "failed", ignore_errors=True)
     return output / "index.html"
@@ -138,4 +148,7 @@ def _replace(staging: Path, output: Path) -> None:
         if (output / part).exists():
             (output / part).replace(staging / f"old-{part}")
         (staging / part).replace(output / part)
+    (output / PDF).unlink(missing_ok=True)  # an older one would show another run
+    if (staging / PDF).exists():
+        (staging / PDF).replace(output / PDF)
     (staging / "index.html").replace(output / "index.html")
