@@ -6,7 +6,7 @@ from nbformat import NotebookNode
 from kvt.report import marks
 from kvt.report.marks import MarkError
 from kvt.report.merge import RenderError
-from tests.test_report_render import body, code, executed, markdown, page
+from tests.reports import body, code, executed, markdown, page
 
 NAMES = "Numbers mark what corresponds:\n\n1. the `Dense` layer\n2. loss"
 KERAS = (
@@ -16,9 +16,7 @@ TF2 = "# TensorFlow 2 · Model\ndoc = '''\nof two lines'''  # (1)\nloss = 2  # (
 
 
 def legend(source: str = NAMES) -> NotebookNode:
-    cell = markdown(source)
-    cell.metadata["tags"] = ["legend"]
-    return cell
+    return markdown(source, "legend")
 
 
 def plain(markup: str) -> str:

@@ -7,6 +7,7 @@
   const wide = matchMedia("(min-width: 1000px)");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
+  const BAR = 48; // px, the height of the bar
   const find = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
@@ -37,16 +38,19 @@
   function keeping(place, change) {
     const before = place?.getBoundingClientRect().top;
     change();
-    if (!place?.getClientRects().length) return;
-    const moved = place.getBoundingClientRect().top - before;
-    scrollBy({ top: moved, behavior: "instant" });
+    if (!place?.checkVisibility()) return;
+    const { top, bottom } = place.getBoundingClientRect();
+    scrollBy({ top: top - before, behavior: "instant" });
+    if (bottom - top + before < BAR) place.scrollIntoView({ behavior: "instant" });
   }
 
-  // The first heading or row that the reader sees.
+  // What the reader looks at: the first heading or row that begins in the window, or the
+  // row that fills it.
   function here() {
-    const below = (element) => element.getBoundingClientRect().bottom > 48;
-    const places = all("main :is(h2, h3, h4, .dialects)");
-    return places.find((place) => place.getClientRects().length && below(place));
+    const places = all("main :is(h2, h3, h4, .dialects)").filter((it) => it.checkVisibility());
+    const tops = places.map((place) => place.getBoundingClientRect().top);
+    const first = tops.findIndex((top) => top >= BAR);
+    return tops[first] < innerHeight ? places[first] : places.at(first - 1);
   }
 
   // Dialects: one choice for the whole page. `dialect` is the phone's tab, `tensorflow`
@@ -152,17 +156,19 @@
     for (const one of all(`[data-idea="${idea}"]`)) one.classList.add("lit");
   }
 
-  // Scrolls an idea's lines in the same row, or in the whole page, into view.
-  function reveal(origin, within) {
-    const lines = all(`.line[data-idea="${origin.dataset.idea}"]`, within);
-    for (const line of lines.filter((line) => line !== origin)) {
-      line.closest("details").open = true;
-      find(".mark", line).scrollIntoView({
-        block: "nearest",
-        inline: "nearest",
-        behavior: still.matches ? "instant" : "smooth",
-      });
+  // Scrolls into view what another dialect has for a line. At once for the keyboard:
+  // its next step scrolls by itself, and what it is on has to stay in sight.
+  function reveal(line, within, behavior = "instant") {
+    const nearest = { block: "nearest", inline: "nearest" };
+    const own = line.closest(".dialect");
+    for (const pane of all(".dialect", within)) {
+      const there = find(`.line[data-idea="${line.dataset.idea}"]`, pane);
+      if (!there || pane === own || !pane.checkVisibility()) continue;
+      find("details", pane).open = true;
+      if (still.matches) behavior = "instant";
+      find(".mark", there).scrollIntoView({ ...nearest, behavior });
     }
+    if (behavior === "instant") find(".mark", line).scrollIntoView(nearest);
   }
 
   // Goes to a line, wherever it is hidden.
@@ -209,15 +215,19 @@
 
   function startMarks() {
     let resting;
+    let pointer = "";
+    const place = (event) => `${event.clientX} ${event.clientY}`;
     const ideaAt = (target) => target.closest?.("[data-idea]");
     const focused = () => ideaAt(document.activeElement);
+    document.addEventListener("pointermove", (event) => (pointer = place(event)));
     document.addEventListener("pointerover", (event) => {
+      if (place(event) === pointer) return; // the page has moved, not the pointer
       clearTimeout(resting);
       const one = ideaAt(event.target);
       light((one ?? focused())?.dataset.idea);
       // Passing over a line should not scroll the page: resting on it does.
       const row = one?.closest(".dialects");
-      if (row && wide.matches) resting = setTimeout(() => reveal(one, row), 200);
+      if (row && wide.matches) resting = setTimeout(() => reveal(one, row, "smooth"), 200);
     });
     document.addEventListener("focusin", (event) => {
       const one = ideaAt(event.target);
@@ -238,7 +248,7 @@
         return;
       }
       link.focus({ preventScroll: true });
-      if (wide.matches) reveal(ideaAt(link), document);
+      if (wide.matches) reveal(ideaAt(link), document, "smooth");
       else openCard(ideaAt(link));
     });
     document.addEventListener("keydown", (event) => {

@@ -1,0 +1,58 @@
+"""Executed notebooks made of plain cells, and the page that they become."""
+
+import copy
+from typing import Any
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from kvt.report.merge import Executed
+from kvt.report.parameters import Parameter, Value
+from kvt.report.provenance import UNKNOWN, Provenance
+from kvt.report.render import render
+
+PROVENANCE = Provenance(UNKNOWN, UNKNOWN, {"digits": "5eed"}, {"keras": "3"}, "Z80", 1)
+SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+SVG = """<?xml version="1.0"?>
+<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
+ onload="alert(1)" viewBox="0 0 9 9"><script>alert(2)</script>
+<defs><path id="p" d="M0 0L9 9"/></defs><use xlink:href="#p" stroke="#00f"
+ style="fill: red" clip-path="url(#p)" mask="url(https://example.org/#m)"/>
+<a xlink:href="javascript:alert(3)"><text>here</text></a></svg>"""
+
+
+def markdown(source: str, *tags: str) -> NotebookNode:
+    return new_markdown_cell(source, metadata={"tags": list(tags)} if tags else {})
+
+
+def code(source: str, *tags: str, **outputs: Any) -> NotebookNode:
+    """A code cell that was run, with its stdout and data by mimetype."""
+    data = {name.replace("__", "/"): text for name, text in outputs.items()}
+    stdout = data.pop("stdout", None)
+    made = [new_output("stream", name="stdout", text=stdout)] if stdout else []
+    if data:
+        made.append(new_output("display_data", data=data))
+    return new_code_cell(
+        source, metadata={"tags": list(tags)}, outputs=made, execution_count=1
+    )
+
+
+def executed(
+    *cells: NotebookNode,
+    name: str = "02_digits",
+    parameters: dict[str, Parameter] | None = None,
+    values: dict[str, Value] | None = None,
+) -> Executed:
+    made = [copy.deepcopy(cell) for cell in (markdown("# The digits"), *cells)]
+    for number, cell in enumerate(made):
+        cell["id"] = f"cell-{number}"
+    notebook = new_notebook(cells=made)
+    return Executed(name, notebook, parameters or {}, values or {})
+
+
+def page(*runs: Executed) -> str:
+    return render(runs, reason="the digits, as asked for", provenance=PROVENANCE)
+
+
+def body(*cells: NotebookNode) -> str:
+    return page(executed(*cells)).split("<main")[1]
