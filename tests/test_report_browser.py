@@ -438,7 +438,7 @@ def test_filter_leaves_what_holds_the_words_and_loses_nothing(visit: Visit) -> N
     before = tab.locator("main").inner_text()
     field = tab.get_by_role("searchbox")
     field.fill("REDUCE_MEAN(")
-    assert tab.get_by_role("status").text_content() == "2 matches in 2 of 21 parts"
+    assert tab.get_by_role("status").text_content() == "2 hits in 2 of 21 parts"
     assert (visible(tab, "#line-model"), visible(tab, "#line-training")) == (1, 0)
     assert visible(tab, "#line") == 1  # the title of what was found
     assert visible(tab, "#provenance") == 0

@@ -1,12 +1,16 @@
 import re
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from kvt.report import notebooks, parameters
+from kvt.report.build import find
 from kvt.report.maths import FormulaError, to_mathml
-from kvt.report.merge import RenderError, command
+from kvt.report.merge import Executed, RenderError, command
 from kvt.report.parameters import Parameter
 from tests.reports import SCRIPT, SVG, body, code, executed, markdown, page
 
@@ -16,6 +20,22 @@ EPOCHS = {"epochs": Parameter("epochs", int, 2, "passes")}
 def test_equal_notebooks_give_equal_bytes() -> None:
     cells = (markdown("$x$"), code("x", "keras", stdout="1"))
     assert page(executed(*cells)) == page(executed(*cells))
+
+
+def test_committed_notebooks_become_one_small_page_soon() -> None:
+    directory = Path(__file__).parents[1] / "notebooks"
+    runs = [
+        Executed(path.stem, notebook, parameters.read(notebook), {})
+        for path in find(directory)
+        for notebook in (notebooks.read(path),)
+    ]
+    started = time.perf_counter()
+    text = page(*runs)
+    assert time.perf_counter() - started < 3
+    assert len(text.encode()) < 2.5e6
+    assert text.index("<h1") < text.index('class="claim"') < text.index("<table>")
+    assert re.search(r'<a href="#[\w-]+-do-they-agree">0 ulp</a>', text)
+    assert page(*runs) == text
 
 
 def test_page_asks_nothing_of_anybody() -> None:

@@ -47,7 +47,9 @@
   // What the reader looks at: the first heading or row that begins in the window, or the
   // row that fills it.
   function here() {
-    const places = all("main :is(h2, h3, h4, .dialects)").filter((it) => it.checkVisibility());
+    const places = all("main :is(h2, h3, h4, .dialects)").filter((place) =>
+      place.checkVisibility(),
+    );
     const tops = places.map((place) => place.getBoundingClientRect().top);
     const first = tops.findIndex((top) => top >= BAR);
     return tops[first] < innerHeight ? places[first] : places.at(first - 1);
@@ -107,7 +109,8 @@
   }
 
   function addTabs(row, index) {
-    const tabs = make("div", { className: "tabs", role: "tablist", ariaLabel: "Dialect" });
+    const tabs = make("div", { className: "tabs", role: "tablist" });
+    tabs.ariaLabel = "Dialect";
     for (const pane of all(".dialect", row)) {
       const dialect = dialectOf(pane);
       pane.id = `row-${index}-${dialect}`;
@@ -193,8 +196,8 @@
       mark.focus();
     });
     const title = make("p", {}, `${mark.dataset.number} ${mark.dataset.name}`);
-    card = make("div", { className: "card", role: "group", ariaLabel: mark.dataset.name });
-    card.append(title, close);
+    card = make("div", { className: "card", role: "group" }, title, close);
+    card.ariaLabel = mark.dataset.name;
     const lines = all(`.line[data-idea="${line.dataset.idea}"]`);
     for (const other of lines) {
       const pane = other.closest(".dialect");
@@ -227,7 +230,8 @@
       light((one ?? focused())?.dataset.idea);
       // Passing over a line should not scroll the page: resting on it does.
       const row = one?.closest(".dialects");
-      if (row && wide.matches) resting = setTimeout(() => reveal(one, row, "smooth"), 200);
+      if (!row || !wide.matches) return;
+      resting = setTimeout(() => reveal(one, row, "smooth"), 200);
     });
     document.addEventListener("focusin", (event) => {
       const one = ideaAt(event.target);
@@ -274,11 +278,10 @@
       );
       const current = links.get((passed.at(-1) ?? headings[0])?.id);
       for (const one of all("[aria-current]", contents)) one.ariaCurrent = null;
-      for (const item of all(".here", contents)) item.classList.remove("here");
       if (!current) return;
       current.ariaCurrent = "location";
-      for (let item = current.closest("li"); item; item = item.parentElement.closest("li"))
-        item.classList.add("here");
+      for (const item of all("li", contents))
+        item.classList.toggle("here", item.contains(current));
       if (contents.checkVisibility()) follow(contents, current);
     }
     let asked = false;
@@ -383,9 +386,10 @@
         const kept = parts.some((part) => part.section === section && part.shown);
         section.classList.toggle("elsewhere", !kept);
         // A section's title stays above whatever is found in it.
-        for (const block of blocks)
-          block.classList.toggle(
-            "elsewhere", !shown && !(kept && block === section.firstElementChild));
+        for (const block of blocks) {
+          const title = kept && block === section.firstElementChild;
+          block.classList.toggle("elsewhere", !shown && !title);
+        }
       }
       for (const link of all(".contents a")) {
         const heading = document.getElementById(decodeURIComponent(link.hash.slice(1)));
@@ -394,11 +398,10 @@
       if (globalThis.Highlight && CSS.highlights) {
         CSS.highlights.set("found", new Highlight(...hits));
       }
-      const many = (number, name) => `${number} ${name}${number === 1 ? "" : "s"}`;
+      const hit = `${hits.length} ${hits.length === 1 ? "hit" : "hits"}`;
       if (!words) output.value = "";
       else if (!count) output.value = "Found nowhere";
-      else output.value = `${many(hits.length, "match")}`.replace("hs", "hes")
-        + ` in ${count} of ${many(parts.length, "part")}`;
+      else output.value = `${hit} in ${count} of ${parts.length} parts`;
     }
 
     // Shows a dialect that is not chosen, and code that is folded.
@@ -473,12 +476,12 @@
 
   function startTheme() {
     const button = find("#theme");
-    const isDark = () => (root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark";
+    const system = () => (dark.matches ? "dark" : "light");
+    const isDark = () => (root.dataset.theme ?? system()) === "dark";
     const update = () => (button.ariaPressed = isDark());
     button.addEventListener("click", () => {
       const wanted = isDark() ? "light" : "dark";
-      const system = dark.matches ? "dark" : "light";
-      const theme = wanted === system ? null : wanted;
+      const theme = wanted === system() ? null : wanted;
       paint(theme);
       memory.set("theme", theme);
       update();
@@ -491,12 +494,14 @@
   // What scrolls can be reached by the keyboard; what does not is no stop on the way.
   function startScrollers() {
     const observer = new ResizeObserver((entries) => {
-      for (const { target } of entries)
-        target.toggleAttribute("tabindex", false);
-      for (const { target } of entries)
-        if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+      for (const { target } of entries) {
+        const scrolls = target.scrollWidth > target.clientWidth;
+        if (scrolls) target.tabIndex = 0;
+        else target.removeAttribute("tabindex");
+      }
     });
-    for (const scroller of all(":is(pre, .table, .formula)[tabindex]")) observer.observe(scroller);
+    const scrollers = all(":is(pre, .table, .formula)[tabindex]");
+    for (const scroller of scrollers) observer.observe(scroller);
   }
 
   // Before the first paint: nothing is to jump.
