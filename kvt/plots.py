@@ -9,6 +9,7 @@ import hashlib
 import io
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -225,7 +226,9 @@ def mistakes(
     titles = [
         (pair, _percent(p[i, guess[i]])) for pair, i in zip(pairs, worst, strict=True)
     ]
-    alt = f"The {worst.size} surest mistakes, worst first: {'; '.join(pairs)}."
+    # Sorted: a near-tie in confidence would otherwise change the text.
+    counted = [f"{pair} ({n}×)" for pair, n in sorted(Counter(pairs).items())]
+    alt = f"The {worst.size} surest mistakes: {'; '.join(counted)}."
     return _ink_tiles(pixels[worst], titles, 5, alt)
 
 

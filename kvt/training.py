@@ -112,7 +112,7 @@ def fit(
             logs = _train_epoch(train_step, x, y, batches, epoch, observers)
             if validation_data is not None:
                 figures = evaluate(test_step, *validation_data, batch_size=batch_size)
-                logs |= {f"val_{name}": value for name, value in figures.items()}
+                logs = logs | {f"val_{name}": value for name, value in figures.items()}
             history.append(epoch, logs)
             _tell(observers, "on_epoch_end", epoch, logs)
     finally:
@@ -158,8 +158,8 @@ def _split(
     """Return what to train on, x and y, and what to validate on."""
     _check_examples({"x": x, "y": y})
     if validation_data is not None:
-        names = ("x of validation_data", "y of validation_data")
-        _check_examples(dict(zip(names, validation_data, strict=True)))
+        x_val, y_val = validation_data
+        _check_examples({"x of validation_data": x_val, "y of validation_data": y_val})
         return x, y, validation_data
     if validation_split == 0:
         return x, y, None
