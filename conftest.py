@@ -11,7 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 # Processors and thread counts add up a convolution's products in different orders, and
 # its training carries the rounding into the second decimal. The committed outputs were
-# made with AVX-512 and two threads; elsewhere only the places of its figures are compared.
+# made with AVX-512 and two threads; elsewhere only the places of figures are compared.
 CPU = Path("/proc/cpuinfo")
 ROUNDS_ALIKE = os.cpu_count() == 2 and CPU.exists() and "avx512f" in CPU.read_text()
 
