@@ -40,7 +40,9 @@ spell: $(VENV)/installed ## check the spelling of code and prose
 	@$(BIN)/codespell
 
 benchmark: $(VENV)/installed ## measure speed, one benchmark after the other
-	@set -e; for script in benchmarks/*.py; do $(BIN)/python $$script; done
+	@set -e; for script in benchmarks/*.py; do \
+	  $(BIN)/python -m benchmarks.$$(basename $$script .py); \
+	done
 
 lab: $(VENV)/installed ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks

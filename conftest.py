@@ -9,6 +9,12 @@ from nbval.plugin import IPyNbFile
 # Before anything imports TensorFlow, whose C++ side logs as soon as it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Processors and thread counts add up a convolution's products in different orders, and
+# its training carries the rounding into the second decimal. The committed outputs were
+# made with AVX-512 and two threads; elsewhere only the places of figures are compared.
+CPU = Path("/proc/cpuinfo")
+ROUNDS_ALIKE = os.cpu_count() == 2 and CPU.exists() and "avx512f" in CPU.read_text()
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Compare figures by their alternative text, as nbval itself compares no PNG.
@@ -18,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for notebook in {item.parent for item in items}:
         if isinstance(notebook, IPyNbFile):
             notebook.skip_compare += ("image/svg+xml",)
+            if notebook.path.stem == "04_convolutional_network" and not ROUNDS_ALIKE:
+                notebook.sanitize_patterns[r"\d\.\d{3}\b"] = "figure"
 
 
 @pytest.fixture(scope="session")

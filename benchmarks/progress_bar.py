@@ -1,4 +1,4 @@
-"""What the progress bar costs: a feed-forward epoch with it, over one without it.
+"""What the progress bar costs: a feedforward epoch with it, over one without it.
 
 Epochs with and without the bar take turns in one process, so that the machine's moods
 meet both; the figure is the ratio of the medians. The bar draws as in a terminal.
@@ -63,7 +63,7 @@ def main() -> None:
     n = len(section["x_train"])
     text = f"""# What the progress bar costs
 
-A feed-forward epoch: {n:,} examples at batch {section["batch_size"]}, \
+A feedforward epoch: {n:,} examples at batch {section["batch_size"]}, \
 {section["validation_split"]:.0%} of them for validation ({reason}).
 
 | epoch | median of {ROUNDS} | lowest | highest |

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Weights = Sequence[Array]
 
-_INTEGER = {
+_INTEGER: dict[np.dtype[Any], np.dtype[Any]] = {
     np.dtype("float32"): np.dtype("int32"),
     np.dtype("float64"): np.dtype("int64"),
 }
@@ -63,7 +63,8 @@ def _rank(values: Array) -> Array:
     bits = values.view(_INTEGER[values.dtype]).astype(np.int64)
     lowest = np.int64(-(2 ** (8 * values.dtype.itemsize - 1)))
     # Negative floats count downwards from the sign bit alone, which is -0.0.
-    return np.where(bits < 0, lowest - bits - 1, bits)
+    rank: Array = np.where(bits < 0, lowest - bits - 1, bits)
+    return rank
 
 
 def _distance(a: Array, b: Array) -> Array:

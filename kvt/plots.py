@@ -1,16 +1,11 @@
 """Figures for the notebooks and the report: one function a figure, SVG out.
 
-Every function returns a `Picture`. Its SVG is made to be inlined in a page: text and
-axes take the page's own color, colors keep a contrast of 3:1 on white and on #15181d,
-nothing in it is styled by or styles the page, and equal data give equal bytes.
+Every function returns a `Picture`, made to be inlined in a page: colors keep a contrast
+of 3:1 on white and on #15181d, and text and axes take the page's own.
 """
 
-import hashlib
-import io
-import re
-import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,14 +17,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
+from kvt.picture import FONT, INK, Picture, picture
+
 Floats = NDArray[np.float64]
 V = TypeVar("V")
 
-_SVG = "http://www.w3.org/2000/svg"
-
 _WIDTH = 440  # CSS px: 12 px text is still 9 px on a 360 px phone
-_FONT = 12
-_INK = "#010203"  # stands for the page's text color until the SVG is written
 _AMBER = "#d47f00"
 _BLUE = "#2f66e0"
 
@@ -43,7 +36,7 @@ _STYLES: dict[str, dict[str, Any]] = {
         "markersize": 9,
     },
     "TensorFlow 1": {
-        "color": _INK,
+        "color": INK,
         "linewidth": 3.6,
         "linestyle": (4, (0.01, 16.99)),
         "dash_capstyle": "round",
@@ -56,18 +49,18 @@ _RC: dict[Any, Any] = {  # over Matplotlib's defaults, not over a reader's setti
     "svg.fonttype": "none",  # selectable text, a tenth of the size
     "svg.hashsalt": "kvt",
     "font.family": ["DejaVu Sans"],  # measured with: wider than what readers will see
-    "font.size": _FONT,
-    "text.color": _INK,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    "font.size": FONT,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.titlelocation": "left",
-    "axes.titlesize": _FONT,
+    "axes.titlesize": FONT,
     "axes.titleweight": "bold",
     "axes.spines.left": False,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "ytick.major.size": 0,
     "legend.frameon": False,
     "lines.scale_dashes": False,
@@ -76,25 +69,6 @@ _RC: dict[Any, Any] = {  # over Matplotlib's defaults, not over a reader's setti
     "text.parse_math": False,
 }
 _LOOK: list[Any] = ["default", _RC]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure as a notebook shows it: SVG, and a sentence for those who cannot see it.
-
-    The sentence is also the output's plain text, and is the same on every processor.
-    """
-
-    svg: str = field(repr=False)
-    alt: str
-
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        return (
-            {"image/svg+xml": self.svg, "text/plain": self.alt},
-            {"image/svg+xml": {"alt": self.alt}},
-        )
 
 
 def history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
@@ -124,7 +98,7 @@ def history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
                 _name_ends(ax, *ends[0])
         _epoch_axis(axes[-1], [v for run in runs.values() for v in run.values()])
         _legend(figure, axes[0])
-        return _picture(figure, _history_alt(runs, quantities))
+        return picture(figure, _history_alt(runs, quantities))
 
 
 def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture:
@@ -155,7 +129,7 @@ def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture:
             _curve(ax, label, order, distances)
         _epoch_axis(ax, list(runs.values()))
         _legend(figure, ax)
-        return _picture(figure, _agreement_alt(runs))
+        return picture(figure, _agreement_alt(runs))
 
 
 def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Picture:
@@ -179,14 +153,14 @@ def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Pi
             equations.append(f"{label} {equation}")
             name = f"{label}: {equation}"
             ax.plot(ends, w * ends + b, label=name, **_style(label, order))
-        rings: dict[str, Any] = {"ms": 13, "mfc": "none", "mec": _INK, "alpha": 0.5}
+        rings: dict[str, Any] = {"ms": 13, "mfc": "none", "mec": INK, "alpha": 0.5}
         ax.plot(xs, ys, "o", mew=0.9, zorder=1, label="examples", **rings)
         ax.set_xlabel("x")
         ax.set_title("y", fontweight="normal")
-        ax.legend(loc="best", fontsize=_FONT)
+        ax.legend(loc="best", fontsize=FONT)
         ax.grid(visible=False)  # it would run through the legend
         alt = f"{xs.size} examples and the fitted lines: {'; '.join(equations)}."
-        return _picture(figure, alt)
+        return picture(figure, alt)
 
 
 def digits(images: ArrayLike, labels: ArrayLike, *, columns: int = 10) -> Picture:
@@ -225,7 +199,9 @@ def mistakes(
     titles = [
         (pair, _percent(p[i, guess[i]])) for pair, i in zip(pairs, worst, strict=True)
     ]
-    alt = f"The {worst.size} surest mistakes, worst first: {'; '.join(pairs)}."
+    # Sorted: a near-tie in confidence would otherwise change the text.
+    counted = [f"{pair} ({n}×)" for pair, n in sorted(Counter(pairs).items())]
+    alt = f"The {worst.size} surest mistakes: {'; '.join(counted)}."
     return _ink_tiles(pixels[worst], titles, 5, alt)
 
 
@@ -276,7 +252,7 @@ def confusion(matrix: ArrayLike) -> Picture:
             place: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
             text = str(counts[row, column])
             ax.text(column, row, text, fontsize=11, alpha=muted, **place)
-        return _picture(figure, _confusion_alt(counts, errors))
+        return picture(figure, _confusion_alt(counts, errors))
 
 
 def class_weights(weights: ArrayLike) -> Picture:
@@ -311,7 +287,7 @@ def _panels(count: int, *, height: float = 150) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=size, layout="constrained")
     axes = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
     for ax in axes:
-        ax.grid(axis="y", color=_INK, alpha=0.15, linewidth=0.8)
+        ax.grid(axis="y", color=INK, alpha=0.15, linewidth=0.8)
         ax.set_axisbelow(True)
         ax.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
     return figure, axes
@@ -400,7 +376,7 @@ def _ink_tiles(
     with style.context(_LOOK):
         figure, ax, canvas, _ = _grid(images, titles, columns)
         _paint(ax, np.repeat(canvas[:, :, None], 3, axis=2).clip(0, 1), gid="ink")
-        return _picture(figure, alt)
+        return picture(figure, alt)
 
 
 def _signed_tiles(
@@ -414,7 +390,7 @@ def _signed_tiles(
         _paint(ax, _diverging(canvas / limit))
         h, w = images.shape[1:]
         frames = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for y, x in corners]
-        faint: dict[str, Any] = {"facecolors": "none", "edgecolors": _INK, "alpha": 0.3}
+        faint: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "alpha": 0.3}
         ax.add_collection(
             PolyCollection(frames, linewidths=0.8, clip_on=False, **faint)
         )
@@ -425,7 +401,7 @@ def _signed_tiles(
         ends = (f"≤ \N{MINUS SIGN}{limit:.2g}", "0", f"≥ {limit:.2g}")
         for x, text in zip((0, 0.5, 1), ends, strict=True):
             bar.text(x, -0.4, text, transform=bar.transAxes, ha="center", va="top")
-        return _picture(figure, f"{alt} Amber is positive, blue negative.")
+        return picture(figure, f"{alt} Amber is positive, blue negative.")
 
 
 def _paint(ax: Axes, colors: Floats, gid: str | None = None) -> None:
@@ -562,91 +538,8 @@ def _classes(name: str, values: ArrayLike, n: int | None = None) -> NDArray[np.i
     return classes.astype(np.int64)
 
 
-# --- SVG ------------------------------------------------------------------------------
-
-
 def _sentence(text: str) -> Picture:
     with style.context(_LOOK):
         figure = Figure(figsize=(_WIDTH / 72, 40 / 72))
         figure.text(0.01, 0.5, text, va="center_baseline")
-        return _picture(figure, text)
-
-
-def _picture(figure: Figure, alt: str) -> Picture:
-    """The figure as SVG that lives in any page: see this module's first lines."""
-    raw = io.BytesIO()
-    figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None})
-    root = ET.fromstring(raw.getvalue())
-    style = f"{{{_SVG}}}style"  # would style the whole page
-    root[:] = [
-        e for e in root if not e.tag.endswith("metadata") and e.find(style) is None
-    ]
-    for element in root.iter():
-        element.tag = element.tag.split("}")[1]
-        element.attrib = _attributes(element)
-        element.tail = None
-        if element.tag != "text":
-            element.text = None
-    _ink(root)
-    _own_ids(root)
-    _, _, width, height = root.attrib["viewBox"].split()
-    root.attrib = {
-        "xmlns": _SVG,
-        "viewBox": root.attrib["viewBox"],
-        "width": width,
-        "height": height,
-        "role": "img",
-        "aria-label": alt,
-        "font-family": "system-ui, sans-serif",
-        "font-size": str(_FONT),
-        "stroke-linejoin": "round",
-    }
-    return Picture(svg=ET.tostring(root, encoding="unicode"), alt=alt)
-
-
-def _attributes(element: ET.Element) -> dict[str, str]:
-    """Style declarations as attributes, which any CSP lets pass; short numbers."""
-    found = {key.split("}")[-1]: value for key, value in element.attrib.items()}
-    for declaration in found.pop("style", "").split(";"):
-        name, _, value = declaration.partition(":")
-        if name.strip() not in ("", "font-family"):
-            found[name.strip()] = value.strip()
-    for name, value in found.items():
-        if name == "href":
-            found[name] = "".join(value.split())
-        else:
-            value = " ".join(value.replace(_INK, "currentColor").split())
-            found[name] = re.sub(r"-?\d+\.\d+", _short, value)
-    return found
-
-
-def _short(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
-
-
-def _ink(root: ET.Element) -> None:
-    """Turn the image called "ink", if any, into a mask of the page's text color."""
-    for parent in root.findall(".//image[@id='ink']/.."):
-        place = [child.get("id") for child in parent].index("ink")
-        mask = ET.Element("mask", id="ink")
-        mask.append(parent[place])
-        del parent[place].attrib["id"]
-        page = {"width": "100%", "height": "100%", "fill": "currentColor"}
-        parent[place] = ET.Element("rect", page, mask="url(#ink)")
-        parent.insert(place, mask)
-
-
-def _own_ids(root: ET.Element) -> None:
-    """Name what is referred to after the figure's content, and nothing else."""
-    text = ET.tostring(root)
-    digest = hashlib.sha256(text).hexdigest()[:10]
-    used = re.findall(r'(?:url\(|href=")#([^")]+)', text.decode())
-    names = {old: f"f{digest}-{i}" for i, old in enumerate(dict.fromkeys(used))}
-    for element in root.iter():
-        identity = element.attrib.pop("id", "")
-        if identity in names:
-            element.set("id", names[identity])
-        for key, value in element.attrib.items():
-            old = re.fullmatch(r"(url\(#|#)(.+?)(\)?)", value)
-            if old and old[2] in names:
-                element.set(key, f"{old[1]}{names[old[2]]}{old[3] or ''}")
+        return picture(figure, text)

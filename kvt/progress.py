@@ -80,10 +80,12 @@ class ProgressBar(Callback):
 
     def _running(self, done: int, seconds: float, logs: Logs) -> str:
         """Return the live line after `done` steps and `seconds` of the epoch."""
-        title, rate = self._title(self._epoch), f"{done / seconds:,.0f}/s"
+        title = self._title(self._epoch)
+        # Keras counts whole executions, beyond the last step if those do not fit.
+        done = min(done, self._steps or done)
+        rate = f"{done / seconds:,.0f}/s"
         if not self._steps:
             return f"{title}  {done} steps  {rate}  {figures(logs)}"
-        done = min(done, self._steps)  # Keras overshoots with steps_per_execution
         left = f"{seconds / done * (self._steps - done):.0f} s left"
         numbers = f"{done}/{self._steps} steps  {rate}  {left}  {figures(logs)}"
         # The bar gives way to the numbers: in 80 columns there is not room for all.

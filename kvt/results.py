@@ -5,6 +5,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from kvt.parity import Parity
 
-DIALECTS = {"# Keras ": "keras", "# TensorFlow 2 ": "tf2", "# TensorFlow 1 ": "tf1"}
+DIALECTS = ("keras", "tf2", "tf1")
 VERSIONED = ("tensorflow", "keras", "numpy")
-COMMITTED = Path(__file__).parents[1] / "notebooks" / "results"
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+COMMITTED = NOTEBOOKS / "results"
 MEASURED = {"seconds", "epoch_seconds", "versions"}
 
 # A type, a list of one type, or an object: {name: schema}, "*" standing for any name.
@@ -75,21 +77,18 @@ def dialect(
     }
 
 
-def count_lines(cells: Sequence[str]) -> dict[str, int]:
-    """Count each dialect's lines of code in the cells that a kernel ran (IPython's In).
+def count_lines(notebook: str) -> dict[str, int]:
+    """Count each dialect's lines of code in a committed notebook, by its name.
 
-    A cell belongs to the dialect that its first line names: `# Keras · Model`. Blank
-    lines and comments do not count, and a cell run twice counts once.
+    The cells are those tagged keras, tf2 or tf1; blank lines and comments do not
+    count. Raises FileNotFoundError when kvt lies apart from its notebooks.
     """
-    latest = {cell.split("\n", 1)[0]: cell for cell in cells}
-    counts = dict.fromkeys(DIALECTS.values(), 0)
-    for title, cell in latest.items():
-        for start, name in DIALECTS.items():
-            if title.startswith(start):
-                counts[name] += sum(
-                    bool(line.strip()) and not line.strip().startswith("#")
-                    for line in cell.splitlines()
-                )
+    content = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())
+    counts = dict.fromkeys(DIALECTS, 0)
+    for cell in content["cells"]:
+        for name in counts.keys() & set(cell["metadata"].get("tags", ())):
+            lines = "".join(cell["source"]).splitlines()
+            counts[name] += sum(bool(re.match(r"\s*[^\s#]", line)) for line in lines)
     return counts
 
 

@@ -111,8 +111,8 @@ def fit(
             _tell(observers, "on_epoch_begin", epoch)
             logs = _train_epoch(train_step, x, y, batches, epoch, observers)
             if validation_data is not None:
-                figures = evaluate(test_step, *validation_data, batch_size=batch_size)
-                logs |= {f"val_{name}": value for name, value in figures.items()}
+                figures = _evaluate(test_step, *validation_data, batch_size)
+                logs = logs | {f"val_{name}": value for name, value in figures.items()}
             history.append(epoch, logs)
             _tell(observers, "on_epoch_end", epoch, logs)
     finally:
@@ -130,10 +130,7 @@ def evaluate(
     """
     parameters.check({"batch_size": batch_size})
     _check_examples({"x": x, "y": y})
-    mean = Mean()
-    for batch in _batches(np.arange(len(x)), batch_size):
-        mean.update(test_step(x[batch], y[batch]), len(batch))
-    return mean.result()
+    return _evaluate(test_step, x, y, batch_size)
 
 
 def predict(
@@ -158,8 +155,8 @@ def _split(
     """Return what to train on, x and y, and what to validate on."""
     _check_examples({"x": x, "y": y})
     if validation_data is not None:
-        names = ("x of validation_data", "y of validation_data")
-        _check_examples(dict(zip(names, validation_data, strict=True)))
+        x_val, y_val = validation_data
+        _check_examples({"x of validation_data": x_val, "y of validation_data": y_val})
         return x, y, validation_data
     if validation_split == 0:
         return x, y, None
@@ -197,6 +194,14 @@ def _train_epoch(
             )
         _tell(observers, "on_train_batch_end", step, logs)
     return logs
+
+
+def _evaluate(test_step: Step, x: Array, y: Array, batch_size: int) -> dict[str, float]:
+    """Measure batch by batch, in order, and return the means."""
+    mean = Mean()
+    for batch in _batches(np.arange(len(x)), batch_size):
+        mean.update(test_step(x[batch], y[batch]), len(batch))
+    return mean.result()
 
 
 def _tell(observers: Sequence[Callback], hook: str, *args: object) -> None:

@@ -42,32 +42,40 @@ def no_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def test_line_is_half_x_plus_one() -> None:
-    x, y = data.line(seed=3)
-    assert x.shape == y.shape == (100, 1)
-    assert x.dtype == y.dtype == np.float32
-    np.testing.assert_array_equal(y, np.float32(0.5) * x + np.float32(1))
+    points = data.line(seed=3)
+    for x, y in ((points.x_train, points.y_train), (points.x_test, points.y_test)):
+        assert x.shape == y.shape == (100, 1)
+        assert x.dtype == y.dtype == np.float32
+        np.testing.assert_array_equal(y, np.float32(0.5) * x + np.float32(1))
+
+
+def test_line_tests_on_other_points_than_it_trains_on() -> None:
+    points = data.line(seed=3)
+    assert not np.isin(points.x_test, points.x_train).any()
 
 
 def test_line_is_the_same_for_a_seed_and_another_for_another() -> None:
-    np.testing.assert_array_equal(data.line(5, seed=1)[0], data.line(5, seed=1)[0])
-    assert not np.array_equal(data.line(5, seed=1)[0], data.line(5, seed=2)[0])
+    one, again, other = (data.line(5, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one.x_train, again.x_train)
+    assert not np.array_equal(one.x_train, other.x_train)
+    assert one.sha256 == again.sha256 != other.sha256
 
 
 def test_line_keeps_float64() -> None:
-    assert {array.dtype for array in data.line(seed=0, dtype="float64")} == {
-        np.dtype("float64")
-    }
+    points = data.line(seed=0, dtype="float64")
+    arrays = (points.x_train, points.y_train, points.x_test, points.y_test)
+    assert {array.dtype.name for array in arrays} == {"float64"}
 
 
-def test_summary_of_the_line_has_no_test_examples() -> None:
-    summary = data.Data.from_arrays("line", *data.line(seed=0)).summary(0.2)
+def test_line_of_no_points_is_refused() -> None:
+    with pytest.raises(ValueError, match="train_size is 0; the line needs at least 1"):
+        data.line(0, seed=0)
+
+
+def test_summary_of_the_line_counts_its_points() -> None:
+    summary = data.line(seed=0).summary(0.2)
     assert len(str(summary.pop("sha256"))) == 64
-    assert summary == {"name": "line", "train": 80, "validation": 20, "test": 0}
-
-
-def test_hash_of_the_line_tells_seeds_apart() -> None:
-    one, two = (data.Data.from_arrays("line", *data.line(seed=s)) for s in (1, 2))
-    assert one.sha256 != two.sha256
+    assert summary == {"name": "line", "train": 80, "validation": 20, "test": 100}
 
 
 # The digits
@@ -178,7 +186,7 @@ def test_split_of_zero_keeps_all_for_training(n: int) -> None:
 
 @pytest.mark.parametrize("validation_split", [-0.1, 1, 1.0, 1.5, math.nan, math.inf])
 def test_split_outside_zero_to_one_is_refused(validation_split: float) -> None:
-    with pytest.raises(ValueError, match="use a number from 0 to less than 1"):
+    with pytest.raises(ValueError, match="must be a number from 0 up to, but not"):
         data.split(100, validation_split)
 
 
