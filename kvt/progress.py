@@ -62,8 +62,7 @@ class ProgressBar(Callback):
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Replace the live line by the epoch's final one."""
         self._wipe()
-        steps = f"{self._steps}/{self._steps} steps  " if self._steps else ""
-        print(f"{self._title(epoch)}  {steps}{figures(logs or {})}", flush=True)
+        print(f"{self._title(epoch)}  {figures(logs or {})}", flush=True)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Leave a clean line to whatever comes next, be it a traceback."""

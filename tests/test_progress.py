@@ -145,8 +145,8 @@ def test_live_line_shows_where_the_training_is(in_terminal: RunIn) -> None:
 def test_every_epoch_leaves_one_clean_line(in_terminal: RunIn) -> None:
     written = in_terminal(lambda: train(epochs=2, interval=0))
     assert screen(written, 80) == [
-        "Epoch 1/2  20/20 steps  loss 0.250  accuracy 0.750",
-        "Epoch 2/2  20/20 steps  loss 0.250  accuracy 0.750",
+        "Epoch 1/2  loss 0.250  accuracy 0.750",
+        "Epoch 2/2  loss 0.250  accuracy 0.750",
         "",
     ]
 
@@ -197,7 +197,7 @@ def test_failed_training_leaves_the_line_to_the_traceback(in_terminal: RunIn) ->
         print("Traceback")
 
     assert screen(in_terminal(action), 80) == [
-        "Epoch 1/2  20/20 steps  loss 0.250  accuracy 0.750",
+        "Epoch 1/2  loss 0.250  accuracy 0.750",
         "Traceback",
         "",
     ]
@@ -246,7 +246,7 @@ def test_pipe_gets_one_steady_line_an_epoch(
 ) -> None:
     train(epochs=10, steps=3, interval=0, seconds=seconds, validation_seconds=1)
     figures = "loss 0.250  accuracy 0.750  val_loss 0.500  val_accuracy 1.000"
-    expected = [f"Epoch {n:2}/10  3/3 steps  {figures}\n" for n in range(1, 11)]
+    expected = [f"Epoch {n:2}/10  {figures}\n" for n in range(1, 11)]
     assert capsys.readouterr() == ("".join(expected), "")
 
 
@@ -332,7 +332,7 @@ def outputs(notebook: Path, cell: int) -> list[str]:
 def test_saved_notebook_holds_the_header_and_a_line_an_epoch(notebook: Path) -> None:
     assert outputs(notebook, 1) == [
         "2 epochs of 3 steps",
-        "Epoch 1/2  3/3 steps  loss 0.250\nEpoch 2/2  3/3 steps  loss 0.250\n",
+        "Epoch 1/2  loss 0.250\nEpoch 2/2  loss 0.250\n",
     ]
 
 
@@ -347,7 +347,7 @@ def test_bar_is_live_in_jupyter(notebook: Path) -> None:
 def test_failed_training_gives_the_display_back(notebook: Path) -> None:
     header, printed = outputs(notebook, 3)
     assert header == "2 epochs of 3 steps"
-    assert printed.startswith("Epoch 1/2  3/3 steps  loss 0.250\nloss became nan in ")
+    assert printed.startswith("Epoch 1/2  loss 0.250\nloss became nan in ")
 
 
 def test_saved_notebook_holds_no_control_characters(notebook: Path) -> None:
