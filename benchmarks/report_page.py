@@ -1,7 +1,7 @@
 """How large the report is, how long it takes to render, and to load in Chromium.
 
-Renders the executed notebooks of `reports/`, which `make report` leaves there, and opens
-the page in a browser of its own, over and over. Writes report_page.md beside this file.
+Renders the executed notebooks that `make report` left in reports/, and opens the page
+in a browser of its own, over and over. Writes report_page.md beside this file.
 """
 
 import os
