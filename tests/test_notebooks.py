@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kvt import parameters, results
+from kvt.report.marks import by_line
 from tests import sections
 
 NOTEBOOKS = sorted(path.stem for path in sections.NOTEBOOKS.glob("*.ipynb"))
@@ -25,7 +26,6 @@ ROWS = [
     "Training",
     "Evaluation and prediction",
 ]
-MARK = re.compile(r"# \((\d+)\)$", re.MULTILINE)
 
 
 def code(notebook: str) -> list[dict[str, Any]]:
@@ -98,9 +98,9 @@ def test_dialect_lines_fit_two_columns(notebook: str) -> None:
 
 @pytest.mark.parametrize("notebook", sections.MODELS)
 def test_every_mark_stands_in_each_dialect(notebook: str) -> None:
-    marks: dict[str, set[str]] = {dialect: set() for dialect in TITLES}
+    marks: dict[str, set[int]] = {dialect: set() for dialect in TITLES}
     for dialect, cell in dialect_cells(notebook):
-        marks[dialect] |= set(MARK.findall(cell["source"]))
+        marks[dialect] |= set(by_line(cell["source"]).values())
     assert marks["keras"]
     assert marks["keras"] == marks["tf2"] == marks["tf1"]
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
 _MARK = re.compile(r" *# \((\d+)\)$", re.MULTILINE)
 _IDEA = re.compile(r"^(\d+)\. +(.+)$", re.MULTILINE)
 

@@ -21,10 +21,11 @@ from traitlets.config import Config
 
 from kvt.report import svg
 from kvt.report.markdown import Outline, highlight_python, legend_to_html, to_html
-from kvt.report.marks import DIALECTS, link_lines
+from kvt.report.marks import link_lines
 from kvt.report.merge import Executed, RenderError, merge
 from kvt.report.provenance import Provenance
 from kvt.report.style import TEMPLATES, policy, script, style
+from kvt.tables import DIALECTS
 
 TITLE = "Keras and TensorFlow, bit for bit"
 CLAIM = (
