@@ -14,6 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # made with AVX-512 and two threads; elsewhere only the places of figures are compared.
 CPU = Path("/proc/cpuinfo")
 ROUNDS_ALIKE = os.cpu_count() == 2 and CPU.exists() and "avx512f" in CPU.read_text()
+ROUNDED = (r"\d\.\d{3}\b", r"Confusion matrix: .*", r"The \d+ surest mistakes: .*")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(notebook, IPyNbFile):
             notebook.skip_compare += ("image/svg+xml",)
             if notebook.path.stem == "04_convolutional_network" and not ROUNDS_ALIKE:
-                notebook.sanitize_patterns[r"\d\.\d{3}\b"] = "figure"
+                notebook.sanitize_patterns.update(dict.fromkeys(ROUNDED, "figure"))
 
 
 @pytest.fixture(scope="session")

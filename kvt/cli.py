@@ -88,7 +88,9 @@ def data(options: argparse.Namespace) -> int:
 
 def _pairs(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
     """Results files to compare with each other, and the name of each pair."""
-    if not (a.is_dir() and b.is_dir()):
+    if a.is_dir() != b.is_dir():
+        raise ValueError(f"{a} and {b} must be two files, or two directories")
+    if not a.is_dir():
         return [(b.name, a, b)]
     left, right = ({path.name for path in each.glob("*.json")} for each in (a, b))
     if left != right or not left:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from kvt import mnist, parameters
 from kvt.mnist import Array, Arrays
+from kvt.quiet import quiet
 
 DATASETS = {"digits": 1_500, "mnist": 60_000}  # name: training examples
 
@@ -52,15 +53,11 @@ def line(train_size: int = 100, *, seed: int, dtype: str = "float32") -> Data:
     """Draw examples of the line y = 0.5 x + 1, and 100 further ones for testing.
 
     x is drawn from the standard normal distribution, y computed in `dtype`; both are
-    (n, 1). Raises ValueError for a train_size below 1.
+    (n, 1). A `train_size` of 0 draws the 100 of 2017. Raises ValueError below 0.
     """
-    if train_size < 1:
-        raise ValueError(
-            f"train_size is {train_size}; the line needs at least 1 training example; "
-            "2017 used 100"
-        )
+    parameters.check({"train_size": train_size})
     random = np.random.default_rng(seed)
-    x_train = random.standard_normal((train_size, 1)).astype(dtype)
+    x_train = random.standard_normal((train_size or 100, 1)).astype(dtype)
     x_test = random.standard_normal((100, 1)).astype(dtype)
     arrays = x_train, 0.5 * x_train + 1, x_test, 0.5 * x_test + 1
     return Data("line", _sha256(*arrays), *arrays)
@@ -146,7 +143,8 @@ def example_order(n: int, seed: int) -> npt.NDArray[np.int64]:
     the seed alone, and is the same in every epoch: Keras shuffles inside a tf.data
     map, which starts the same random stream anew each time.
     """
-    import tensorflow as tf
+    with quiet():
+        import tensorflow as tf
 
     # A graph of its own has a seed of its own, so the caller's random numbers stay
     # as they were. Keras's shuffle is the first random op of its function, and

@@ -69,14 +69,18 @@ def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
     if named := os.environ.get("KVT_MNIST"):
         mend = "unset KVT_MNIST, or point it to an mnist.npz as Keras has it"
         try:
-            arrays = read(_absolute(named))
+            if not (file := _expanded(named)).is_absolute():
+                raise ValueError(
+                    f"{named} is no absolute path, and kernels start elsewhere"
+                )
+            arrays = read(file)
         except FileNotFoundError as problem:
             raise FileNotFoundError(f"KVT_MNIST: {problem}; {mend}") from problem
         except ValueError as problem:
             raise ValueError(f"KVT_MNIST: {problem}; {mend}") from problem
         return arrays, "MNIST from the file that KVT_MNIST names"
 
-    keras_home = _absolute(os.environ.get("KERAS_HOME") or "~/.keras")
+    keras_home = _expanded(os.environ.get("KERAS_HOME") or "~/.keras").absolute()
     cache = keras_home / "datasets" / "mnist.npz"
     try:
         return read(cache), "MNIST from Keras's cache"
@@ -98,9 +102,9 @@ def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
     return arrays, f"MNIST, downloaded to Keras's cache{replaced}"
 
 
-def _absolute(path: str) -> Path:
+def _expanded(path: str) -> Path:
     # Not Path.expanduser, which raises where the home directory is unknown.
-    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def read(file: Path | io.BytesIO) -> Arrays:

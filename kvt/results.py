@@ -117,7 +117,7 @@ def write(
             **{name: version(name) for name in VERSIONED},
         },
     }
-    _check(document, SCHEMA, "results")
+    _check_results(document)
     if path:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -130,8 +130,8 @@ def read(path: str | Path) -> dict[str, Any]:
     """Read results and check them; ValueError names the file and what is wrong."""
     try:
         document = json.loads(Path(path).read_text())
-        _check(document, SCHEMA, "results")
-    except (UnicodeDecodeError, ValueError) as error:
+        _check_results(document)
+    except (RecursionError, ValueError) as error:
         raise ValueError(
             f"{path} does not hold a notebook's results: {error}; "
             "run the notebook again with this results_path"
@@ -175,6 +175,17 @@ def _differences(a: Any, b: Any, place: str) -> Iterator[str]:
             yield from _differences(one, other, f"{place}[{index}]")
     elif repr(a) != repr(b):  # 1, 1.0 and True are equal, and 0.0 and -0.0
         yield f"{place}: {a!r} against {b!r}"
+
+
+def _check_results(document: Any) -> None:
+    """Hold a document against the schema, and to what its readers count on."""
+    _check(document, SCHEMA, "results")
+    if not re.fullmatch(r"\d\d_\w+", document["notebook"]):
+        raise ValueError(
+            f"results.notebook is {document['notebook']!r}; it must be like 01_name"
+        )
+    if "keras" not in document["dialects"]:
+        raise ValueError("results.dialects has no keras, the reference of the others")
 
 
 def _check(value: Any, schema: Any, place: str) -> None:

@@ -94,9 +94,9 @@ def fit(
     may be smaller than `batch_size`. `verbose` is 1 for a progress bar, 0 for none.
     The returned `History` holds each epoch's means over its examples.
 
-    Raises ValueError for an argument out of range, for `x` and `y` of different
-    length and for NaN or infinity in them; FloatingPointError when the loss stops
-    being finite.
+    Raises TypeError or ValueError for a bad argument, ValueError for `x` and `y` of
+    different length and for NaN or infinity in them, FloatingPointError when the loss
+    stops being finite.
     """
     parameters.check({"batch_size": batch_size, "epochs": epochs, "seed": seed})
     x, y, validation_data = _split(x, y, validation_split, validation_data)
@@ -112,6 +112,7 @@ def fit(
             logs = _train_epoch(train_step, x, y, batches, epoch, observers)
             if validation_data is not None:
                 figures = _evaluate(test_step, *validation_data, batch_size)
+                _check_loss(figures["loss"], "val_loss", f"epoch {epoch + 1}")
                 logs = logs | {f"val_{name}": value for name, value in figures.items()}
             history.append(epoch, logs)
             _tell(observers, "on_epoch_end", epoch, logs)
@@ -126,7 +127,7 @@ def evaluate(
     """Return the step's figures as means over all examples, updating nothing.
 
     `x` (n, …) and `y` (n, …) are visited in order, `batch_size` examples a step.
-    Raises ValueError as `fit` does.
+    Raises TypeError and ValueError as `fit` does.
     """
     parameters.check({"batch_size": batch_size})
     _check_examples({"x": x, "y": y})
@@ -138,7 +139,7 @@ def predict(
 ) -> Array:
     """Return `predict_step`'s outputs for `x` (n, …), batch by batch, as one array.
 
-    Raises ValueError as `fit` does.
+    Raises TypeError and ValueError as `fit` does.
     """
     parameters.check({"batch_size": batch_size})
     _check_examples({"x": x})
@@ -187,11 +188,8 @@ def _train_epoch(
     for step, batch in enumerate(batches):
         mean.update(train_step(x[batch], y[batch]), len(batch))
         logs = mean.result()
-        if not np.isfinite(logs["loss"]):
-            raise FloatingPointError(
-                f"loss became {logs['loss']} in epoch {epoch + 1}, step {step + 1} of "
-                f"{len(batches)}; it has to stay finite; try a smaller learning_rate"
-            )
+        place = f"epoch {epoch + 1}, step {step + 1} of {len(batches)}"
+        _check_loss(logs["loss"], "loss", place)
         _tell(observers, "on_train_batch_end", step, logs)
     return logs
 
@@ -202,6 +200,15 @@ def _evaluate(test_step: Step, x: Array, y: Array, batch_size: int) -> dict[str,
     for batch in _batches(np.arange(len(x)), batch_size):
         mean.update(test_step(x[batch], y[batch]), len(batch))
     return mean.result()
+
+
+def _check_loss(loss: float, name: str, place: str) -> None:
+    """Stop a training that has diverged."""
+    if not np.isfinite(loss):
+        raise FloatingPointError(
+            f"{name} became {loss} in {place}; it has to stay finite; "
+            "try a smaller learning_rate"
+        )
 
 
 def _tell(observers: Sequence[Callback], hook: str, *args: object) -> None:

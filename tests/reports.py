@@ -13,9 +13,13 @@ from kvt.report.render import render
 
 PROVENANCE = Provenance(UNKNOWN, UNKNOWN, {"digits": "5eed"}, {"keras": "3"}, "Z80", 1)
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+ANSI = "\x1b[38;5;208morange\x1b[0m"
 SVG = """<?xml version="1.0"?>
 <svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"
- onload="alert(1)" viewBox="0 0 9 9"><script>alert(2)</script>
+ onload="alert(1)" ONLOAD="alert(1)" viewBox="0 0 9 9"><script>alert(2)</script>
+<meta http-equiv="refresh" content="0;url=https://example.org/"/>
+<META HTTP-EQUIV="refresh"/><SCRIPT>alert(2)</SCRIPT><g OnClick="alert(2)"/>
+<rect fill="url(#p) URL(https://example.org/)"/><use HREF="https://example.org/"/>
 <defs><path id="p" d="M0 0L9 9"/></defs><use xlink:href="#p" stroke="#00f"
  style="fill: red" clip-path="url(#p)" mask="url(https://example.org/#m)"/>
 <a xlink:href="javascript:alert(3)"><text>here</text></a></svg>"""

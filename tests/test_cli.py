@@ -13,7 +13,17 @@ RESULTS = {
     "notebook": "01_line",
     "parameters": {"epochs": 2},
     "data": {"name": "line", "sha256": "5eed", "train": 4, "validation": 1, "test": 1},
-    "dialects": {},
+    "dialects": {
+        "keras": {
+            "history": {"loss": [0.5]},
+            "test": {"loss": 0.5},
+            "parameters": 2,
+            "seconds": 0.1,
+            "epoch_seconds": [0.1],
+            "lines": 3,
+            "weights_sha256": "5eed",
+        }
+    },
     "parity": {},
     "versions": {"python": "3"},
 }
@@ -134,3 +144,11 @@ def test_data_says_which_why_and_its_hash(
     assert counts == "60,000 training and 10,000 test examples"
     assert len(digest.removeprefix("SHA-256 ")) == 64
     assert mnist_path.exists()
+
+
+def test_diff_of_a_file_and_a_directory_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "a.json")
+    said = refusal(["diff", file, str(tmp_path)], capsys)
+    assert "must be two files, or two directories" in said

@@ -67,9 +67,19 @@ def test_line_keeps_float64() -> None:
     assert {array.dtype.name for array in arrays} == {"float64"}
 
 
-def test_line_of_no_points_is_refused() -> None:
-    with pytest.raises(ValueError, match="train_size is 0; the line needs at least 1"):
-        data.line(0, seed=0)
+def test_line_of_size_0_has_the_points_of_2017() -> None:
+    assert len(data.line(0, seed=0).x_train) == 100
+
+
+def test_line_of_a_negative_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="train_size is -1; it must be"):
+        data.line(-1, seed=0)
+
+
+def test_relative_path_in_kvt_mnist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVT_MNIST", "mnist.npz")
+    with pytest.raises(ValueError, match=r"mnist\.npz is no absolute path"):
+        data.resolve("auto")
 
 
 def test_summary_of_the_line_counts_its_points() -> None:

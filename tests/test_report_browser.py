@@ -11,7 +11,7 @@ from nbformat import NotebookNode
 
 from kvt.report import pdf
 from kvt.report.parameters import Parameter
-from tests.reports import SCRIPT, SVG, code, executed, markdown, page
+from tests.reports import ANSI, SCRIPT, SVG, code, executed, markdown, page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
 axe = pytest.importorskip(
@@ -184,11 +184,11 @@ def in_view(tab: Any, selector: str) -> bool:
 
 def until(tab: Any, holds: Callable[[], bool]) -> None:
     """Wait: Playwright's own way evaluates strings, which the page's policy blocks."""
-    for _ in range(50):
+    for _ in range(200):
         if holds():
             return
         tab.wait_for_timeout(50)
-    pytest.fail("it did not happen within 2.5 s")
+    pytest.fail("it did not happen within 10 s")
 
 
 # Always
@@ -345,6 +345,31 @@ def test_focusing_a_mark_lights_its_counterparts_and_escape_ends_it(
     assert lit(tab) == []
 
 
+@pytest.mark.parametrize("width", [1024, LAPTOP])
+def test_label_of_a_lit_mark_lies_within_its_pane(visit: Visit, width: int) -> None:
+    tab = visit(width)
+    tab.locator("#line-tf2-2 .mark").focus()
+    script = """mark => {
+      const { width } = getComputedStyle(mark, "::after");
+      const own = mark.getBoundingClientRect();
+      const below = mark.classList.contains("below");
+      const end = below ? own.right : own.right + parseFloat(width);
+      return [below, end <= mark.closest("pre").getBoundingClientRect().right];
+    }"""
+    for name in ("keras", "tf2"):
+        mark = tab.locator(f"#line-{name}-2 .mark")
+        below, within = mark.evaluate(script)
+        assert within
+        assert not (below and name == "keras")
+
+
+def test_mark_opens_in_a_new_tab_like_any_link(visit: Visit) -> None:
+    tab = visit()
+    with tab.context.expect_page() as other:
+        tab.locator("#line-keras-1 .mark").click(modifiers=["ControlOrMeta"])
+    assert "#line-" in other.value.url
+
+
 def test_mark_opens_folded_code_to_show_its_counterpart(visit: Visit) -> None:
     tab = visit()
     tab.locator(".dialect.tf2 summary").first.click()
@@ -357,6 +382,8 @@ def test_tapping_a_mark_on_a_phone_shows_and_reaches_its_counterparts(
     visit: Visit,
 ) -> None:
     tab = visit(PHONE, has_touch=True, is_mobile=True)
+    box = tab.locator("#line-keras-2 .mark").bounding_box()
+    assert min(box["width"], box["height"]) >= 24
     tab.locator("#line-keras-2 .mark").tap()
     card = tab.get_by_role("group", name="the loss")
     assert card.get_by_role("button").all_text_contents() == [
@@ -408,6 +435,14 @@ def test_contents_are_a_drawer_on_a_phone(visit: Visit) -> None:
     contents.get_by_role("link", name="Provenance").click()
     assert contents.count() == 0
     assert in_view(tab, "#provenance")
+
+
+def test_every_heading_has_a_link_to_itself(visit: Visit) -> None:
+    script = """all => all.filter((one) =>
+      one.querySelector(".anchor")?.hash !== `#${one.id}`).map((one) => one.id)"""
+    headings = visit().locator("main :is(h2, h3, h4)")
+    assert headings.count() > 0
+    assert headings.evaluate_all(script) == []
 
 
 def test_headings_and_figures_can_be_linked(visit: Visit) -> None:
@@ -470,6 +505,29 @@ def test_link_to_what_the_filter_hides_ends_the_filter(visit: Visit) -> None:
     tab.get_by_role("link", name="0 ulp").click()
     until(tab, lambda: tab.get_by_role("searchbox").input_value() == "")
     assert in_view(tab, "#line-do-they-agree")
+    tab.get_by_role("searchbox").fill("0 ulp")  # the address stays as it is
+    assert visible(tab, "#line-do-they-agree") == 0
+    tab.get_by_role("link", name="0 ulp").click()
+    assert tab.get_by_role("searchbox").input_value() == ""
+    assert in_view(tab, "#line-do-they-agree")
+
+
+def test_legend_leads_out_of_the_filter(visit: Visit) -> None:
+    tab = visit()
+    tab.get_by_role("searchbox").fill("Numbers mark")
+    assert visible(tab, "#line-keras-1") == 0
+    tab.locator("#line-idea-1 a").click()
+    assert tab.get_by_role("searchbox").input_value() == ""
+    assert in_view(tab, "#line-tf2-1 .mark")
+
+
+@pytest.mark.parametrize("words", ["copy", "#", "parameterv", "valuedefault"])
+def test_filter_finds_neither_controls_nor_words_across_cells(
+    visit: Visit, words: str
+) -> None:
+    tab = visit()
+    tab.get_by_role("searchbox").fill(words)
+    assert tab.get_by_role("status").text_content() == "Found nowhere"
 
 
 # Code
@@ -508,7 +566,7 @@ def test_copy_takes_the_code_without_its_marks(visit: Visit, clipboard: str) -> 
     field.focus()
     tab.keyboard.press("ControlOrMeta+v")
     wanted = "layer = 1\nmodel.compile(loss='mse')"
-    assert tab.evaluate("window.pasted").strip() == wanted
+    until(tab, lambda: tab.evaluate("(window.pasted ?? '').trim()") == wanted)
 
 
 # Theme
@@ -623,7 +681,7 @@ def test_markup_anywhere_in_a_notebook_cannot_run(visit: Visit, report: Path) ->
     cells = [
         markdown(f"## {SCRIPT}\n\n{SCRIPT} [link](javascript:alert(3))"),
         markdown(f"1. {SCRIPT}", "legend"),
-        code(f"# Keras · Model\n'{SCRIPT}'  # (1)", "keras", stdout=SCRIPT),
+        code(f"# Keras · Model\n'{SCRIPT}'  # (1)", "keras", stdout=SCRIPT + ANSI),
         code(f"'{SCRIPT}'  # (1)", "tf2", text__html=f"<p onclick='x'>{SCRIPT}</p>"),
         code("1", text__markdown=SCRIPT),
         code("2", **{"image__svg+xml": SVG, "text__plain": SCRIPT}),
@@ -638,6 +696,8 @@ def test_markup_anywhere_in_a_notebook_cannot_run(visit: Visit, report: Path) ->
         tab.locator("#digits-keras-1 .mark").click()  # names an idea
         tab.get_by_role("searchbox").fill("alert")
         assert tab.locator("script").count() == 1
+        assert tab.locator("main meta, body meta").count() == 0
+        assert tab.url.startswith(file.as_uri())
         assert tab.locator("img, main svg [onload], [onclick]").count() == 0
 
 

@@ -32,6 +32,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     output = tmp_path_factory.mktemp("report") / "reports"
     (output / "results").mkdir(parents=True)
     (output / "results" / "99_gone.json").write_text("of an older report")
+    (output / "index.html").write_text("an older report")
     words = ["report", "--dataset", "digits", "--notebooks", str(SECTIONS)]
     words += ["--output", str(output), "-p", "epochs", "5"]
     done = subprocess.run(
@@ -158,3 +159,19 @@ def test_comparison_runs_last_whatever_its_number(tmp_path: Path) -> None:
 def test_directory_without_notebooks_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no notebooks like 01_name\.ipynb"):
         build(tmp_path, tmp_path / "new", dataset="digits", parameters={})
+
+
+@pytest.mark.parametrize("part", ["notebooks", "results", "logs"])
+def test_what_is_not_a_report_is_never_replaced(tmp_path: Path, part: str) -> None:
+    (tmp_path / "reports" / part).mkdir(parents=True)
+    (tmp_path / "reports" / part / "thesis.csv").write_text("1")
+    with pytest.raises(FileExistsError, match=rf"has {part}, and no index\.html"):
+        build(SECTIONS, tmp_path / "reports", dataset="digits", parameters={})
+    assert (tmp_path / "reports" / part / "thesis.csv").read_text() == "1"
+
+
+def test_notebooks_are_never_replaced_by_their_runs(tmp_path: Path) -> None:
+    shutil.copytree(SECTIONS, tmp_path / "notebooks")
+    (tmp_path / "index.html").write_text("an earlier report")
+    with pytest.raises(FileExistsError, match="holds the notebooks themselves"):
+        build(tmp_path / "notebooks", tmp_path, dataset="digits", parameters={})

@@ -153,3 +153,10 @@ def test_written_notebook_is_read_back(tmp_path: Path) -> None:
     notebooks.write(original, tmp_path / "a.ipynb")
     assert notebooks.read(tmp_path / "a.ipynb") == original
     assert nbformat.read(tmp_path / "a.ipynb", as_version=4) == original
+
+
+def test_parameters_cell_that_is_not_python_is_refused() -> None:
+    with pytest.raises(
+        ParameterError, match="not Python: invalid syntax in its line 1"
+    ):
+        read(notebook("epochs: int = = 3"))

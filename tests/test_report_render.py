@@ -11,7 +11,7 @@ from kvt.report.build import find
 from kvt.report.maths import FormulaError, to_mathml
 from kvt.report.merge import Executed, RenderError, command
 from kvt.report.parameters import Parameter
-from tests.reports import SCRIPT, SVG, body, code, executed, markdown, page
+from tests.reports import ANSI, SCRIPT, SVG, body, code, executed, markdown, page
 
 EPOCHS = {"epochs": Parameter("epochs", int, 2, "passes")}
 
@@ -206,7 +206,7 @@ def test_markup_anywhere_in_a_notebook_cannot_run() -> None:
             markdown(
                 f"## {SCRIPT}\n\n{SCRIPT} [link](javascript:alert(3))\n\n{SCRIPT}"
             ),
-            code(f"'{SCRIPT}'", stdout=SCRIPT),
+            code(f"'{SCRIPT}'", stdout=f"{SCRIPT}{ANSI}"),
             code("1", text__html=f"<p style='x' onclick='y'>{SCRIPT}</p><form></form>"),
             code("2", text__markdown=SCRIPT),
             code("3", text__latex="$x$"),
@@ -220,10 +220,16 @@ def test_markup_anywhere_in_a_notebook_cannot_run() -> None:
         r"base64,[\w+/=]+|<script>.*</script>\n</head>", "", text, flags=re.S
     )
     tags = re.findall(r"<[a-zA-Z][^>]*>", markup)
-    assert [tag for tag in tags if re.match("<(script|form|iframe|object)", tag)] == []
-    assert [tag for tag in tags if re.search(r"[\s\"'/]on\w+\s*=", tag)] == []
+    forbidden = re.compile("(?i)<(script|form|iframe|object|meta|base|link)")
+    own = [tag for tag in tags if not re.match(r"<(meta|link rel=\"icon\")", tag)]
+    assert [tag for tag in own if forbidden.match(tag)] == []
+    assert [tag for tag in tags if re.search(r"(?i)http-equiv=.?refresh", tag)] == []
+    assert [tag for tag in tags if re.search(r"(?i)[\s\"'/]on\w+\s*=", tag)] == []
     assert [tag for tag in tags if "javascript:" in tag or " style=" in tag] == []
     assert "<img" not in markup
+    assert "<meta" not in markup.split("<body>")[1].lower()
+    assert "orange</pre>" in markup
+    assert "\x1b" not in markup
 
 
 def test_figure_stands_inline_captioned_and_with_ids_of_its_own() -> None:

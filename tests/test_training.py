@@ -354,8 +354,7 @@ def test_verbose_1_prints_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) ->
     fit(Steps(), *examples(4), epochs=2, verbose=1)
     out, err = capsys.readouterr()
     assert out == (
-        "Epoch 1/2  1/1 steps  loss 1.500  accuracy 0.500\n"
-        "Epoch 2/2  1/1 steps  loss 1.500  accuracy 0.500\n"
+        "Epoch 1/2  loss 1.500  accuracy 0.500\nEpoch 2/2  loss 1.500  accuracy 0.500\n"
     )
     assert err == ""
 
@@ -644,3 +643,12 @@ def test_one_loop_drives_every_dialect_to_the_same_history() -> None:
     for name, values in histories[2].items():
         np.testing.assert_allclose(values, histories[0][name], rtol=1e-5)
     assert histories[0]["loss"][-1] < histories[0]["loss"][0] / 10
+
+
+def test_validation_loss_that_is_not_finite_stops_the_training() -> None:
+    def test_step(x: np.ndarray, y: np.ndarray) -> Mapping[str, Any]:
+        return {"loss": np.float32(np.nan)}
+
+    message = "val_loss became nan in epoch 1; it has to stay finite; try a smaller"
+    with pytest.raises(FloatingPointError, match=message):
+        kvt.fit(Steps().train, test_step, *examples(8), validation_split=0.5)

@@ -21,6 +21,7 @@ from kvt.report.provenance import gather
 from kvt.report.render import render
 
 PDF = "kvt.pdf"
+PARTS = ("notebooks", "results", "logs")  # beside the page
 # What `kvt report` itself decides, and how to decide otherwise.
 RESERVED = {
     "dataset": "choose it with --dataset, for the whole report",
@@ -54,6 +55,7 @@ def build(
     RenderError and PrintError leave an older report as it was.
     """
     paths = find(notebooks)
+    _refuse_foreign(output, notebooks)
     plan(paths, "digits", parameters)  # refuses, before anything is fetched
     name, reason = data.resolve(dataset)
     runs = plan(paths, name, parameters)
@@ -62,7 +64,7 @@ def build(
     with tempfile.TemporaryDirectory(dir=output, prefix=".staging-") as directory:
         # Kernels start here: "results/NAME.json" means the same file to all of them.
         staging = Path(directory).resolve()
-        for part in ("notebooks", "results", "logs"):
+        for part in PARTS:
             (staging / part).mkdir()
         executed = [_execute(run, staging, output / "failed") for run in runs]
         page = render(
@@ -142,9 +144,24 @@ def _execute(run: Run, staging: Path, failed: Path) -> Executed:
     return Executed(run.path.stem, notebook, run.parameters, run.values)
 
 
+def _refuse_foreign(output: Path, notebooks: Path) -> None:
+    """Raise FileExistsError where the report would replace what is not a report's."""
+    taken = [name for name in PARTS if (output / name).exists()]
+    if notebooks.resolve() == (output / "notebooks").resolve():
+        problem = "holds the notebooks themselves"
+    elif taken and not (output / "index.html").exists():
+        problem = f"has {', '.join(taken)}, and no index.html of an earlier report"
+    else:
+        return
+    raise FileExistsError(
+        f"{output} {problem}; the report replaces what lies there; "
+        "name another directory with --output"
+    )
+
+
 def _replace(staging: Path, output: Path) -> None:
     """Move the parts of the finished report into place, its page last."""
-    for part in ("notebooks", "results", "logs"):
+    for part in PARTS:
         if (output / part).exists():
             (output / part).replace(staging / f"old-{part}")
         (staging / part).replace(output / part)

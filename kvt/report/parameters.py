@@ -151,7 +151,13 @@ def _tagged(notebook: NotebookNode, tag: str) -> str:
 
 def _assignments(source: str) -> Iterable[tuple[ast.stmt, str, Any]]:
     """Yield (statement, name, literal value) of each assignment to one name."""
-    for node in ast.parse(source).body:
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise ParameterError(
+            f"the parameters cell is not Python: {error.msg} in its line {error.lineno}"
+        ) from None
+    for node in statements:
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 pass

@@ -3,17 +3,25 @@
 import re
 import xml.etree.ElementTree as ET
 
-_DROPPED = {"script", "style", "foreignObject", "metadata", "title"}
-_REFERENCE = re.compile(r"""url\(\s*["']?#""")
+# What a drawing consists of. Of anything else an HTML parser might leave the SVG.
+_DRAWN = {
+    *("svg", "g", "defs", "symbol", "use", "marker", "clipPath", "mask", "pattern"),
+    *("path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "image"),
+    *("text", "tspan", "linearGradient", "radialGradient", "stop"),
+}
+_REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
 
 
 def inline(svg: str, prefix: str, caption: str) -> str:
     """Return the SVG as an element for an HTML page, named by the caption's id.
 
-    Its ids get the prefix, for each figure counts from one; scripts, styles and
-    references to anything outside it are dropped. Raises ParseError for broken XML.
+    Its ids get the prefix, for each figure counts from one; all that is no drawing,
+    styles and references to anything outside it are dropped. Raises ParseError for
+    broken XML, and for XML that is no SVG.
     """
     root = ET.fromstring(svg)
+    if _local(root.tag) != "svg":
+        raise ET.ParseError(f"a figure must be an <svg>, not a <{_local(root.tag)}>")
     _clean(root, prefix)
     root.attrib.update({"role": "img", "aria-labelledby": caption})
     return ET.tostring(root, encoding="unicode")
@@ -21,24 +29,29 @@ def inline(svg: str, prefix: str, caption: str) -> str:
 
 def _clean(element: ET.Element, prefix: str) -> None:
     """Rid an element and all below it of namespaces, scripts and foreign ids."""
-    element.tag = element.tag.rpartition("}")[2]
+    element.tag = _local(element.tag)
     attributes = {}
     for full, value in element.attrib.items():
-        name = full.rpartition("}")[2]
-        if name == "id":
+        name = _local(full)
+        if name.lower() == "id":
             value = prefix + value
-        elif name == "href" and value.startswith("#"):
+        elif name.lower() == "href" and value.startswith("#"):
             value = f"#{prefix}{value[1:]}"
         else:
             value = _REFERENCE.sub(rf"\g<0>{prefix}", value)
-        if _harmless(name, value):
+        if _harmless(name.lower(), value):
             attributes[name] = value
     element.attrib = attributes
     for child in list(element):
-        if str(child.tag).rpartition("}")[2] in _DROPPED:
-            element.remove(child)
-        else:
+        if _local(child.tag) in _DRAWN:
             _clean(child, prefix)
+        else:
+            element.remove(child)
+
+
+def _local(name: str) -> str:
+    """Return a name without its namespace."""
+    return name.rpartition("}")[2]
 
 
 def _harmless(name: str, value: str) -> bool:
@@ -46,4 +59,4 @@ def _harmless(name: str, value: str) -> bool:
         return value.startswith(("#", "data:image/png"))
     if name.startswith("on") or name == "style":
         return False  # scripts; and styles that the page's policy would block
-    return "url(" not in value or _REFERENCE.search(value) is not None
+    return value.lower().count("url(") == len(_REFERENCE.findall(value))

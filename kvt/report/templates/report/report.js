@@ -157,6 +157,17 @@
     for (const lit of all(".lit")) lit.classList.remove("lit");
     if (!idea) return;
     for (const one of all(`[data-idea="${idea}"]`)) one.classList.add("lit");
+    for (const mark of all(".lit .mark")) placeLabel(mark);
+  }
+
+  // The label stands beside the mark, or below it where the pane ends before that.
+  function placeLabel(mark) {
+    mark.classList.remove("below");
+    const label = 1.5 * parseFloat(getComputedStyle(mark).fontSize)
+      + parseFloat(getComputedStyle(mark, "::after").width);
+    const room = mark.closest("pre").getBoundingClientRect().right
+      - mark.getBoundingClientRect().right;
+    mark.classList.toggle("below", label > room);
   }
 
   // Scrolls into view what another dialect has for a line. At once for the keyboard:
@@ -176,9 +187,18 @@
 
   // Goes to a line, wherever it is hidden.
   function visit(line) {
-    line.closest("details").open = true;
+    uncover(line);
     find(".mark", line).focus({ preventScroll: true });
     line.scrollIntoView({ block: "center" });
+  }
+
+  // Ends the filter where it leaves a line alone.
+  function regain(line) {
+    const others = all(`.line[data-idea="${line.dataset.idea}"]`).filter(
+      (other) => other.closest(".dialect") !== line.closest(".dialect"),
+    );
+    if (others.length && others.every((other) => other.closest(".elsewhere")))
+      clearFilter();
   }
 
   function closeCard() {
@@ -241,6 +261,7 @@
     });
     document.addEventListener("click", (event) => {
       const link = event.target.closest(".mark, .idea");
+      if (link && isForBrowser(event)) return;
       if (!link) {
         if (card && !card.contains(event.target)) closeCard();
         return;
@@ -252,8 +273,9 @@
         return;
       }
       link.focus({ preventScroll: true });
-      if (wide.matches) reveal(ideaAt(link), document, "smooth");
-      else openCard(ideaAt(link));
+      if (!wide.matches) return openCard(ideaAt(link));
+      regain(ideaAt(link));
+      reveal(ideaAt(link), document, "smooth");
     });
     document.addEventListener("keydown", (event) => {
       if (event.key !== "Escape") return;
@@ -308,13 +330,34 @@
   }
 
   // A link, from here or elsewhere, may lead to what the reader's choices hide.
-  function arrive() {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  function arrive(hash) {
+    const target = document.getElementById(decodeURIComponent(hash.slice(1)));
     if (!target || target.checkVisibility()) return;
+    uncover(target);
+    target.scrollIntoView({ behavior: "instant" });
+  }
+
+  function uncover(target) {
     if (target.closest(".elsewhere")) clearFilter();
     const pane = target.closest(".dialect");
     if (pane && !pane.checkVisibility()) choose(dialectOf(pane));
-    target.scrollIntoView({ behavior: "instant" });
+    const details = target.closest("details");
+    if (details) details.open = true;
+  }
+
+  // A new tab or window, which the page has no part in.
+  function isForBrowser(event) {
+    return event.ctrlKey || event.metaKey || event.shiftKey;
+  }
+
+  function startLinks() {
+    // A click on a link to where the address already leads changes no hash.
+    document.addEventListener("click", (event) => {
+      const link = event.target.closest("a[href^='#']");
+      if (link && !event.defaultPrevented && !isForBrowser(event)) arrive(link.hash);
+    });
+    addEventListener("hashchange", () => arrive(location.hash));
+    arrive(location.hash);
   }
 
   function clearFilter() {
@@ -338,13 +381,27 @@
     return parts;
   }
 
-  // Ranges of the words in a block, across the elements that color its code.
+  const CONTROLS = ".copy, .tabs, summary, .anchor";
+  const APART =
+    "p, li, td, th, caption, pre, dt, dd, h2, h3, h4, h5, h6, figcaption, text, div";
+
+  const isText = (node) =>
+    node.parentElement.closest(CONTROLS)
+      ? NodeFilter.FILTER_REJECT
+      : NodeFilter.FILTER_ACCEPT;
+
+  // Ranges of the words in a block, across the elements that color its code, but not
+  // from one cell or paragraph to the next.
   function ranges(block, words) {
-    const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT);
+    const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT, isText);
+    let last = null;
     const starts = [];
     const nodes = [];
     let text = "";
     while (walker.nextNode()) {
+      const holder = walker.currentNode.parentElement.closest(APART);
+      if (holder !== last) text += "\n"; // no search field can hold that
+      last = holder;
       starts.push(text.length);
       nodes.push(walker.currentNode);
       text += walker.currentNode.data.toLowerCase();
@@ -379,7 +436,7 @@
         const own = words ? part.blocks.flatMap((block) => ranges(block, words)) : [];
         part.shown = !words || own.length > 0;
         count += part.shown;
-        for (const range of own) uncover(range.startContainer.parentElement);
+        for (const range of own) unfold(range.startContainer.parentElement);
         hits.push(...own);
       }
       for (const { section, blocks, shown } of parts) {
@@ -405,7 +462,7 @@
     }
 
     // Shows a dialect that is not chosen, and code that is folded.
-    function uncover(element) {
+    function unfold(element) {
       element.closest(".dialect")?.classList.add("found");
       const details = element.closest("details:not([open])");
       if (!details) return;
@@ -518,7 +575,6 @@
     startCopying();
     startTheme();
     startScrollers();
-    addEventListener("hashchange", arrive);
-    arrive();
+    startLinks();
   });
 })();
