@@ -98,8 +98,8 @@ A feedforward epoch: {n:,} examples at batch {section["batch_size"]}, \
 {row("without the bar", seconds[0])}
 {row("with the bar", seconds[1])}
 
-Ratio of the medians: **{ratio:.4f}**, in the noise of the epochs themselves. The bar's \
-own calls take {own * 1000:.2f} ms an epoch (median of {ROUNDS}), \
+Ratio of the medians: **{ratio:.4f}**, in the noise of the epochs themselves. The \
+bar's own calls take {own * 1000:.2f} ms an epoch (median of {ROUNDS}), \
 **{own / epoch:.2%}** of one.
 
 Python {platform.python_version()}, TensorFlow {version("tensorflow")}, \
