@@ -22,6 +22,7 @@ try:
 except FileNotFoundError:
     pytest.skip("Chromium is not on the PATH", allow_module_level=True)
 
+COMMITTED = Path(__file__).parents[1] / "reports" / "index.html"
 WIDTHS = (360, 768, 1440)
 SCHEMES = ("light", "dark")
 PHONE, LAPTOP = 360, 1440
@@ -150,7 +151,7 @@ def visit(chromium: Any, report: Path) -> Iterator[Visit]:
             assert tab.evaluate("window.blocked ?? []") == []
         context.close()
     assert said == []
-    own = (report.parent.parent.as_uri(), "data:", "blob:")
+    own = (report.parent.parent.as_uri(), COMMITTED.as_uri(), "data:", "blob:")
     assert [url for url in requests if not url.startswith(own)] == []
 
 
@@ -214,6 +215,21 @@ def test_axe_finds_nothing(visit: Visit, width: int, scheme: str) -> None:
     if width < LAPTOP:
         tab.locator(".drawer").click()
     assert axe.Axe().run(tab).generate_report() == NOTHING
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_committed_report_is_as_clean(visit: Visit, width: int, scheme: str) -> None:
+    tab = visit(width, color_scheme=scheme, file=COMMITTED)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert axe.Axe().run(tab).generate_report() == NOTHING
+
+
+def test_committed_report_is_small_and_of_a_commit() -> None:
+    text = COMMITTED.read_text("utf-8")
+    assert len(text.encode()) < 2.5e6
+    assert "with changes not committed" not in text
+    assert "MNIST" in text.partition('class="claim"')[2][:500]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
