@@ -6,6 +6,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from kvt import sources
 from kvt.report import notebooks, parameters
 from kvt.report.build import find
 from kvt.report.maths import FormulaError, to_mathml
@@ -154,6 +155,23 @@ def test_no_heading_skips_a_level_and_siblings_stay_siblings() -> None:
         (4, "Loss"),
         (3, "End"),
     ]
+
+
+def test_titled_blocks_of_code_stand_abreast_wherever_they_come_from() -> None:
+    pair = sources.beside({"TensorFlow 1": "a < 1", "ours <b>": "b = 2"}).text
+    alone = sources.beside({"alone": "c = 3"}).text
+
+    for shown in (
+        body(markdown(f"{pair}\n\nThen\n\n{alone}")),
+        body(code("show()", text__markdown=f"{pair}\n\nThen\n\n{alone}")),
+    ):
+        abreast, _, rest = shown.split('<div class="abreast">')[1].partition("Then")
+        assert abreast.count('<div class="source titled') == 2
+        assert (
+            '<div class="source titled tf1"><p class="name">TensorFlow 1</p>' in abreast
+        )
+        assert '<p class="name">ours &lt;b&gt;</p><pre class="code"' in abreast
+        assert '<div class="source titled"><p class="name">alone</p>' in rest
 
 
 def test_link_between_notebooks_becomes_one_between_sections() -> None:

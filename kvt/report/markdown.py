@@ -17,6 +17,8 @@ from kvt.tables import DIALECTS
 
 # Browsers break lines between a formula and the comma after it.
 _FORMULA_AND_POINT = re.compile(r'<math [^>]*display="inline">.*?</math>[.,;:!?)]+')
+# Blocks of code with a title each, and nothing between them.
+_TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def to_html(source: str, section: str, outline: Outline) -> str:
     """Render one markdown cell. Raises FormulaError for a formula beyond MathML."""
     renderer = _PageRenderer(section, outline)
     rendered = str(MarkdownWithMath(renderer=renderer).render(source))
+    rendered = _TITLED.sub(r'<div class="abreast">\n\g<0></div>\n', rendered)
     return _FORMULA_AND_POINT.sub(r'<span class="together">\g<0></span>', rendered)
 
 
@@ -124,11 +127,15 @@ class _PageRenderer(IPythonRenderer):
         )
 
     def block_code(self, code: str, info: str | None = None) -> str:
-        python = (info or "").split()[:1] == ["python"]
-        inner = highlight_python(code) if python else html.escape(code)
+        language, _, title = (info or "").partition(" ")
+        inner = highlight_python(code) if language == "python" else html.escape(code)
+        source = f'<pre class="code" tabindex="0"><code>{inner}</code></pre>'
+        if not title:
+            return f'<div class="source">{source}</div>\n'
+        dialect = next((f" {key}" for key, it in DIALECTS.items() if it == title), "")
         return (
-            f'<div class="source"><pre class="code" tabindex="0"><code>{inner}</code>'
-            f"</pre></div>\n"
+            f'<div class="source titled{dialect}">'
+            f'<p class="name">{html.escape(title)}</p>{source}</div>\n'
         )
 
     def table(self, text: str) -> str:
