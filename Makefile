@@ -14,8 +14,9 @@ help: ## list these targets
 report: $(VENV)/installed ## run every notebook and write reports/index.html
 	@$(BIN)/kvt report
 
+# By whole files: a notebook's cells need one kernel, and fixtures their module.
 test: $(VENV)/installed ## run the unit tests, and every committed notebook
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 notebooks: $(VENV)/installed ## run the committed notebooks anew: their outputs and their results
 	@$(BIN)/kvt report --dataset digits --output build

@@ -335,10 +335,10 @@ ONE = ["layer = 1", "tensor = variable @ weights", "tensor_again = layer(2)"]
 def test_pointing_at_a_line_lights_its_counterparts(visit: Visit) -> None:
     tab = visit()
     tab.locator("#line-keras-1").hover()
-    assert lit(tab) == [*ONE, "placeholder = 1"]
+    until(tab, lambda: lit(tab) == [*ONE, "placeholder = 1"])
     assert tab.locator(".idea.lit").text_content() == "the layer"
     tab.locator("#digits-training").hover()
-    assert lit(tab) == []
+    until(tab, lambda: lit(tab) == [])
 
 
 def test_pointing_at_a_mark_scrolls_to_its_counterpart(visit: Visit) -> None:
@@ -356,9 +356,9 @@ def test_focusing_a_mark_lights_its_counterparts_and_escape_ends_it(
     tab = visit()
     mark = tab.get_by_role("link", name="1: the layer").first
     mark.focus()
-    assert lit(tab) == [*ONE, "placeholder = 1"]
+    until(tab, lambda: lit(tab) == [*ONE, "placeholder = 1"])
     tab.keyboard.press("Escape")
-    assert lit(tab) == []
+    until(tab, lambda: lit(tab) == [])
 
 
 @pytest.mark.parametrize("width", [1024, LAPTOP])
@@ -410,7 +410,7 @@ def test_tapping_a_mark_on_a_phone_shows_and_reaches_its_counterparts(
     card.get_by_text("session = 2").tap()
     assert visible(tab, ".dialect.tf1") == 4
     assert in_view(tab, "#line-tf1-2")
-    assert lit(tab)[-1] == "session = 2"
+    until(tab, lambda: lit(tab)[-1:] == ["session = 2"])
     assert card.count() == 0
     tab.locator("#line-tf1-2 .mark").tap()
     assert card.count() == 1
@@ -423,7 +423,7 @@ def test_legend_leads_to_the_line(visit: Visit, width: int) -> None:
     tab = visit(width, query="?dialect=tf2")
     tab.locator("#line-idea-1 a").click()
     assert in_view(tab, "#line-tf2-1 .mark")
-    assert lit(tab)[0] == "layer = 1"
+    until(tab, lambda: lit(tab)[:1] == ["layer = 1"])
 
 
 # Finding one's way
@@ -671,7 +671,7 @@ def test_keyboard_alone_does_everything(visit: Visit) -> None:
     assert visible(tab, "#line-keras-1") == 0
     press("Enter")
     press("Tab")
-    assert lit(tab)[0] == "layer = 1"
+    until(tab, lambda: lit(tab)[:1] == ["layer = 1"])
 
 
 def test_without_javascript_all_is_there_and_no_control_is_dead(visit: Visit) -> None:
