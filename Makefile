@@ -19,8 +19,10 @@ test: $(VENV)/installed ## run the unit tests, and every committed notebook
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 notebooks: $(VENV)/installed ## run the committed notebooks anew: their outputs and their results
-	@$(BIN)/kvt report --dataset digits --output build
-	@cp build/results/*.json notebooks/results/
+	@set -e; for notebook in $$(grep -l '^    "results_path: ' notebooks/*.ipynb); do \
+	  results=$(CURDIR)/notebooks/results/$$(basename $$notebook .ipynb).json; \
+	  $(BIN)/kvt run $$notebook -p results_path $$results --output build/executed.ipynb; \
+	done
 	@set -e; for notebook in notebooks/*.ipynb; do \
 	  $(BIN)/kvt run $$notebook --output build/executed.ipynb; \
 	  mv build/executed.ipynb $$notebook; \
