@@ -16,7 +16,9 @@ from kvt.report.maths import to_mathml
 from kvt.tables import DIALECTS
 
 # Browsers break lines between a formula and the comma after it.
-_FORMULA_AND_POINT = re.compile(r'<math [^>]*display="inline">.*?</math>[.,;:!?)]+')
+_FORMULA_AND_POINT = re.compile(
+    r'<math [^>]*display="inline">(?:(?!</math>).)*</math>[.,;:!?)]+'
+)
 # Blocks of code with a title each, and nothing between them.
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
 
