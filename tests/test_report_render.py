@@ -195,7 +195,8 @@ def test_formula_becomes_mathml_and_keeps_its_comma() -> None:
 def test_only_a_formula_and_its_point_are_kept_together() -> None:
     text = body(markdown("If $a$ is small and far from it, then so is $b$."))
     _, _, together = text.partition('<span class="together">')
-    assert together.startswith("<math") and "</math>.</span>" in together
+    assert together.startswith("<math")
+    assert "</math>.</span>" in together
     assert "then so is" not in together
 
 
