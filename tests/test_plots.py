@@ -23,6 +23,13 @@ PROBABILITIES = GENERATOR.dirichlet(np.ones(10), size=12)
 X = GENERATOR.normal(size=(100, 1))
 DENSE = GENERATOR.normal(size=(784, 32))
 KERNELS = GENERATOR.normal(size=(5, 5, 1, 32))
+EFFECTS = {
+    "Sum": {"loss": [300.0, 200.0], "weights": [7.0, np.inf], "accuracy": [80.0, 84.0]},
+    "Order": {"loss": [0.02, 0.03], "weights": [0.1, 0.2], "accuracy": [1.0, 0.0]},
+    "Rounding": {"loss": [0.0, 3e-8], "weights": [1e-8, 1e-7], "accuracy": [0.0, 0.0]},
+    "Report": {"loss": [0.0, 0.0], "weights": [0.0, 0.0], "accuracy": [9.0, 8.0]},
+    "Line": {"loss": [0.3, 0.2], "weights": [0.5, 0.4]},
+}
 
 FIGURES: dict[str, Callable[[], Picture]] = {
     "history": lambda: plots.history(dict.fromkeys(LABELS, RUN)),
@@ -34,6 +41,7 @@ FIGURES: dict[str, Callable[[], Picture]] = {
     "class_weights": lambda: plots.class_weights(DENSE[:, :10]),
     "hidden_weights": lambda: plots.hidden_weights(DENSE),
     "filters": lambda: plots.filters(KERNELS),
+    "causes": lambda: plots.causes(EFFECTS),
 }
 
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
@@ -222,6 +230,41 @@ def test_confusion_matrix_counts_labels_by_row_and_predictions_by_column():
     assert "75 %" in picture.alt
 
 
+def test_causes_are_ranked_by_the_loss_then_by_the_weights():
+    shown = [text for text in texts(plots.causes(EFFECTS)) if text in EFFECTS]
+    # "Rounding" and "Report" change the loss by 1.5e-8 and by 0.
+    assert shown == ["Sum", "Line", "Order", "Rounding", "Report"]
+
+
+def test_causes_are_grouped_in_words_by_what_every_processor_agrees_on():
+    assert plots.causes(EFFECTS).alt == (
+        "What 5 causes change. The loss by 0.1 or more: Sum; Line. "
+        "The loss by less: Order. The accuracy alone: Report. "
+        "Both by less than 0.00001, by rounding: Rounding."
+    )
+
+
+def test_zero_and_nan_have_places_of_their_own():
+    picture = plots.causes(EFFECTS)
+    assert texts(picture).count("0") == 2  # a scale each
+    assert texts(picture).count("NaN") == 1
+    finite = {"Line": EFFECTS["Line"]}
+    assert "NaN" not in texts(plots.causes(finite))
+    assert not re.search(r"nan|inf\b", picture.svg)
+
+
+def test_more_causes_make_a_taller_figure_of_the_same_width():
+    few, many = (
+        plots.causes({f"{i}": EFFECTS["Sum"] for i in range(n)}).svg for n in (3, 30)
+    )
+    (w1, h1), (w2, h2) = (
+        re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
+        for svg in (few, many)
+    )
+    assert w1 == w2
+    assert float(h2) > float(h1) + 27 * 16
+
+
 def test_zero_weights_are_drawn():
     assert plots.class_weights(np.zeros((784, 10))).svg
 
@@ -260,6 +303,16 @@ def test_markup_in_a_label_stays_text():
         (lambda: plots.class_weights(DENSE.T), r"must be \(784, any\)"),
         (lambda: plots.class_weights(DENSE * np.nan), "weights holds NaN"),
         (lambda: plots.filters(DENSE), r"must be \(any, any, 1, any\)"),
+        (lambda: plots.causes({}), "effects is empty"),
+        (lambda: plots.causes({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),
+        (
+            lambda: plots.causes({"Sum": {"loss": [-1.0], "weights": [0.0]}}),
+            r"Sum's loss is \[-1.0\]; .*take them abs",
+        ),
+        (
+            lambda: plots.causes({"Sum": {"loss": [np.nan], "weights": [0.0]}}),
+            "NaN for infinite",
+        ),
     ],
 )
 def test_input_that_does_not_fit_is_refused_by_name(draw, message):
