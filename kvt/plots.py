@@ -400,9 +400,12 @@ def _decades(ax: Axes, values: Sequence[Floats], low: int) -> tuple[float, float
     high = np.ceil(np.log10(flat[np.isfinite(flat)].max()))
     zero, infinity = low - 2.0, high + 2.0
     step = 1 + (high - low) // 4
-    powers = np.arange(np.ceil(low / step) * step, high - 0.5, step)
-    ticks = {zero: "0"} | {t: f"{10.0**t:g}" for t in powers}
-    if np.isinf(flat).any():
+    has_nan = np.isinf(flat).any()
+    last = high - 2 if has_nan else high  # its name would run into NaN
+    ticks = {zero: "0"}
+    for t in np.arange(np.ceil(low / step) * step, last + 0.5, step):
+        ticks[t] = f"1e{t:.0f}" if abs(t) > 2 else f"{10.0**t:g}"
+    if has_nan:
         ticks[infinity] = "NaN"
     ax.set_xticks(list(ticks), list(ticks.values()))
     ax.set_xlim(zero - 0.8, max(high, *ticks) + 0.8)

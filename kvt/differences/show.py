@@ -9,12 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kvt import plots
+from kvt.differences import bases, recipe
 from kvt.differences.bases import Baseline
 from kvt.differences.causes import Cause
 from kvt.differences.effects import ROUNDING, STAGES, Effect, stage
 from kvt.differences.innocent import Suspect
 from kvt.picture import Picture
-from kvt.sources import Markdown, beside
+from kvt.sources import Markdown, beside, code
 from kvt.tables import Table
 
 NOTEBOOK = "06_why_results_differ.ipynb"
@@ -79,6 +80,14 @@ def symptoms(causes: Sequence[Cause], measured: Measured) -> Table:
     return Table(header, rows, names=3)
 
 
+def helpers() -> Markdown:
+    """Return what the causes' functions share: their constants and helpers."""
+    constants = [f"{k} = {getattr(bases, k)}" for k in ("RATE", "STRENGTH", "NORM")]
+    functions: list[Callable[..., Any]]
+    functions = [recipe.cut, bases.late_starts, bases.moments]
+    return code("\n".join(constants), *[plainly(one) for one in functions])
+
+
 def describe(cause: Cause, baseline: Baseline, effects: Sequence[Effect]) -> Markdown:
     """Return a cause's heading, both variants, its measured effect, and its prose."""
     variants = {
@@ -119,9 +128,9 @@ def _effect_table(cause: Cause, baseline: Baseline, effects: Sequence[Effect]) -
         if None not in _values(effects, name)
     }
     return Table(
-        [f"{baseline.base.name}, {len(effects)} seeds", *sizes],
+        [baseline.base.name, *sizes],
         [
-            ["median", *(median for median, _ in sizes.values())],
+            [f"median of {len(effects)}", *(median for median, _ in sizes.values())],
             ["range", *(spread for _, spread in sizes.values())],
         ],
     )
