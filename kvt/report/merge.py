@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -157,7 +158,7 @@ def _without_label(source: str, label: str) -> str:
 def _section(run: Executed, cells: list[NotebookNode], start: int) -> Section:
     defaults = {name: each.default for name, each in run.parameters.items()}
     values = defaults | run.changed()
-    packed = base64.b64encode(notebooks.dumps(run.notebook).encode()).decode()
+    packed = base64.b64encode(_compact(run.notebook).encode()).decode()
     return Section(
         section_id(run.name),
         _number(run),
@@ -169,6 +170,16 @@ def _section(run: Executed, cells: list[NotebookNode], start: int) -> Section:
         command(run.name, run.changed()),
         f"data:application/x-ipynb+json;base64,{packed}",
     )
+
+
+def _compact(notebook: NotebookNode) -> str:
+    """The notebook as JSON, for the page: no indentation, and no Markdown twice."""
+    short = copy.deepcopy(notebook)
+    for cell in short.cells:
+        for output in cell.get("outputs", []):
+            if "text/markdown" in output.get("data", {}):
+                output.data.pop("text/plain", None)
+    return json.dumps(short, ensure_ascii=False, separators=(",", ":"))
 
 
 def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
