@@ -1,6 +1,7 @@
 """kvt: the same models in Keras and in raw TensorFlow, equal bit for bit."""
 
-from kvt.callbacks import Callback, Recorder
+from kvt.callbacks import Callback, EarlyStopping, Recorder
+from kvt.checkpoints import Checkpoint
 from kvt.progress import ProgressBar
 from kvt.quiet import quiet
 from kvt.training import History, evaluate, fit, predict
@@ -8,6 +9,8 @@ from kvt.training import History, evaluate, fit, predict
 __version__ = "0.1.0"
 __all__ = [
     "Callback",
+    "Checkpoint",
+    "EarlyStopping",
     "History",
     "ProgressBar",
     "Recorder",

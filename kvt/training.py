@@ -1,24 +1,26 @@
 """One loop that drives any dialect's steps: `fit`, `evaluate`, `predict`, `History`.
 
 A step is a callable `(x_batch, y_batch) -> {"loss": scalar, "accuracy": …}`: a
-`tf.function` of TensorFlow 2, a `Session.run` of TensorFlow 1, plain NumPy. The loop
-cannot tell which, and it imports no TensorFlow. The names mean what they mean in
+`tf.function` of TensorFlow 2, a `Session.run` of TensorFlow 1, plain NumPy. Where there
+are sample weights, they are its third argument. The loop cannot tell which dialect
+it drives, and it imports no TensorFlow. The names mean what they mean in
 `keras.Model.fit`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvt import data, parameters
-from kvt.callbacks import Callback
+from kvt import batches, parameters
+from kvt.batches import Batch, Batches
+from kvt.callbacks import Callback, Loop
 from kvt.progress import ProgressBar
 
 Array = NDArray[Any]
-Step = Callable[[Array, Array], Mapping[str, Any]]
+Step = Callable[..., Mapping[str, Any]]
 
 
 @dataclass
@@ -73,65 +75,91 @@ class Mean:
 def fit(
     train_step: Step,
     test_step: Step,
-    x: Array,
-    y: Array,
+    x: Array | Iterable[Batch],
+    y: Array | None = None,
     *,
     batch_size: int = 32,
     epochs: int = 1,
     verbose: int = 1,
     callbacks: Sequence[Callback] = (),
     validation_split: float = 0.0,
-    validation_data: tuple[Array, Array] | None = None,
+    validation_data: tuple[Array, ...] | Iterable[Batch] | None = None,
     shuffle: bool = True,
+    sample_weight: Array | None = None,
+    initial_epoch: int = 0,
+    steps_per_epoch: int | None = None,
     seed: int = 0,
 ) -> History:
     """Train as `keras.Model.fit` does, with steps of your own.
 
-    `x` (n, …) and `y` (n, …) hold one example a row. `validation_split` cuts that
-    share off the end, before any shuffling; `validation_data` (x, y) overrides it.
-    `shuffle` visits the examples as Keras does after `keras.utils.set_random_seed(
-    seed)`: in one random order, the same in every epoch. The last batch of an epoch
-    may be smaller than `batch_size`. `verbose` is 1 for a progress bar, 0 for none.
-    The returned `History` holds each epoch's means over its examples.
+    `x` (n, …) and `y` (n, …) hold one example a row, `sample_weight` (n,) its weight.
+    `validation_split` cuts that share off the end, before any shuffling;
+    `validation_data` (x, y) or (x, y, sample_weight) overrides it. `shuffle` visits the
+    examples as Keras does after `keras.utils.set_random_seed(seed)`: in one random
+    order, the same in every epoch. The last batch of an epoch may be smaller than
+    `batch_size`.
 
-    Raises TypeError or ValueError for a bad argument, ValueError for `x` and `y` of
+    Without `y`, `x` and `validation_data` may give batches themselves: a
+    `tf.data.Dataset`, a list, a generator. Then `batch_size`, `shuffle` and `seed` have
+    no effect, and `steps_per_epoch` ends an epoch after so many batches.
+
+    `verbose` is 1 for a progress bar, 0 for none. A callback ends the training after
+    the running epoch by `self.model.stop_training = True`; `initial_epoch` goes on
+    where an earlier training stopped. The returned `History` holds each epoch's means
+    over its examples.
+
+    Raises TypeError or ValueError for a bad argument, ValueError for arrays of
     different length and for NaN or infinity in them, FloatingPointError when the loss
     stops being finite.
     """
     parameters.check({"batch_size": batch_size, "epochs": epochs, "seed": seed})
-    x, y, validation_data = _split(x, y, validation_split, validation_data)
-    order = data.example_order(len(x), seed) if shuffle else np.arange(len(x))
-    batches = _batches(order, batch_size)
-    history = History()
+    _check_counts(epochs, initial_epoch, steps_per_epoch)
+    left = epochs - initial_epoch
+    training: Batches
+    validation: Batches | None = None
+    if y is None:
+        _refuse_rows(validation_split, sample_weight)
+        training = batches.Stream(x, steps=steps_per_epoch, epochs=left, name="x")
+    else:
+        training, validation = batches.to_train_on(
+            x,
+            y,
+            sample_weight,
+            batch_size=batch_size,
+            validation_split=validation_split if validation_data is None else 0,
+            seed=seed if shuffle else None,
+        )
+    if validation_data is not None:
+        validation = batches.to_validate_on(
+            validation_data, batch_size=batch_size, epochs=left
+        )
     observers = [*([ProgressBar()] if verbose else []), *callbacks]
-    _tell(observers, "set_params", {"epochs": epochs, "steps": len(batches)})
-    _tell(observers, "on_train_begin")
-    try:
-        for epoch in range(epochs):
-            _tell(observers, "on_epoch_begin", epoch)
-            logs = _train_epoch(train_step, x, y, batches, epoch, observers)
-            if validation_data is not None:
-                figures = _evaluate(test_step, *validation_data, batch_size)
-                _check_loss(figures["loss"], "val_loss", f"epoch {epoch + 1}")
-                logs = logs | {f"val_{name}": value for name, value in figures.items()}
-            history.append(epoch, logs)
-            _tell(observers, "on_epoch_end", epoch, logs)
-    finally:
-        _tell(observers, "on_train_end")
-    return history
+    return _run(
+        train_step,
+        test_step,
+        training,
+        validation,
+        range(initial_epoch, epochs),
+        observers,
+    )
 
 
 def evaluate(
-    test_step: Step, x: Array, y: Array, *, batch_size: int = 32
+    test_step: Step,
+    x: Array | Iterable[Batch],
+    y: Array | None = None,
+    *,
+    batch_size: int = 32,
+    sample_weight: Array | None = None,
 ) -> dict[str, float]:
     """Return the step's figures as means over all examples, updating nothing.
 
-    `x` (n, …) and `y` (n, …) are visited in order, `batch_size` examples a step.
-    Raises TypeError and ValueError as `fit` does.
+    `x` (n, …) and `y` (n, …) are visited in order, `batch_size` examples a step;
+    without `y`, `x` gives batches itself. Raises TypeError and ValueError as `fit`
+    does.
     """
     parameters.check({"batch_size": batch_size})
-    _check_examples({"x": x, "y": y})
-    return _evaluate(test_step, x, y, batch_size)
+    return _evaluate(test_step, batches.in_order(x, y, sample_weight, batch_size))
 
 
 def predict(
@@ -142,42 +170,48 @@ def predict(
     Raises TypeError and ValueError as `fit` does.
     """
     parameters.check({"batch_size": batch_size})
-    _check_examples({"x": x})
-    batches = _batches(np.arange(len(x)), batch_size)
-    return np.concatenate([np.asarray(predict_step(x[batch])) for batch in batches])
+    batches.check({"x": x})
+    cut = batches.Cut((x,), np.arange(len(x)), batch_size)
+    return np.concatenate([np.asarray(predict_step(*batch)) for batch in cut])
 
 
-def _split(
-    x: Array,
-    y: Array,
-    validation_split: float,
-    validation_data: tuple[Array, Array] | None,
-) -> tuple[Array, Array, tuple[Array, Array] | None]:
-    """Return what to train on, x and y, and what to validate on."""
-    _check_examples({"x": x, "y": y})
-    if validation_data is not None:
-        x_val, y_val = validation_data
-        _check_examples({"x of validation_data": x_val, "y of validation_data": y_val})
-        return x, y, validation_data
-    if validation_split == 0:
-        return x, y, None
-    n = data.split(len(x), validation_split)
-    return x[:n], y[:n], (x[n:], y[n:])
-
-
-def _batches(order: Array, batch_size: int) -> list[Array]:
-    """Cut the examples' order into batches; the last one may be smaller."""
-    starts = range(0, len(order), batch_size)
-    return [order[start : start + batch_size] for start in starts]
+def _run(
+    train_step: Step,
+    test_step: Step,
+    training: Batches,
+    validation: Batches | None,
+    epochs: range,
+    observers: Sequence[Callback],
+) -> History:
+    """Train epoch by epoch, validate after each, and tell the observers of it."""
+    history, loop = History(), Loop()
+    _tell(observers, "set_model", loop)
+    params = {
+        "epochs": epochs.stop,
+        "steps": _count(training),
+        "validation": validation is not None,
+    }
+    _tell(observers, "set_params", params)
+    _tell(observers, "on_train_begin")
+    try:
+        for epoch in epochs:
+            _tell(observers, "on_epoch_begin", epoch)
+            logs = _train_epoch(train_step, training, epoch, observers)
+            if validation is not None:
+                figures = _evaluate(test_step, validation)
+                _check_loss(figures["loss"], "val_loss", f"epoch {epoch + 1}")
+                logs = logs | {f"val_{name}": value for name, value in figures.items()}
+            history.append(epoch, logs)
+            _tell(observers, "on_epoch_end", epoch, logs)
+            if loop.stop_training:
+                break
+    finally:
+        _tell(observers, "on_train_end")
+    return history
 
 
 def _train_epoch(
-    train_step: Step,
-    x: Array,
-    y: Array,
-    batches: Sequence[Array],
-    epoch: int,
-    observers: Sequence[Callback],
+    train_step: Step, training: Batches, epoch: int, observers: Sequence[Callback]
 ) -> dict[str, float]:
     """Update once a batch and return the epoch's means.
 
@@ -185,20 +219,20 @@ def _train_epoch(
     later batches improved. Keras's are the same.
     """
     mean = Mean()
-    for step, batch in enumerate(batches):
-        mean.update(train_step(x[batch], y[batch]), len(batch))
+    of = f" of {count}" if (count := _count(training)) else ""
+    for step, batch in enumerate(training):
+        mean.update(train_step(*batch), len(batch[0]))
         logs = mean.result()
-        place = f"epoch {epoch + 1}, step {step + 1} of {len(batches)}"
-        _check_loss(logs["loss"], "loss", place)
+        _check_loss(logs["loss"], "loss", f"epoch {epoch + 1}, step {step + 1}{of}")
         _tell(observers, "on_train_batch_end", step, logs)
     return logs
 
 
-def _evaluate(test_step: Step, x: Array, y: Array, batch_size: int) -> dict[str, float]:
-    """Measure batch by batch, in order, and return the means."""
+def _evaluate(test_step: Step, examples: Batches) -> dict[str, float]:
+    """Measure batch by batch and return the means."""
     mean = Mean()
-    for batch in _batches(np.arange(len(x)), batch_size):
-        mean.update(test_step(x[batch], y[batch]), len(batch))
+    for batch in examples:
+        mean.update(test_step(*batch), len(batch[0]))
     return mean.result()
 
 
@@ -211,27 +245,39 @@ def _check_loss(loss: float, name: str, place: str) -> None:
         )
 
 
+def _check_counts(epochs: int, initial_epoch: int, steps_per_epoch: int | None) -> None:
+    """Refuse an epoch to begin with that is none, and epochs without steps."""
+    if not 0 <= initial_epoch <= epochs:
+        raise ValueError(
+            f"initial_epoch is {initial_epoch!r}; it must be from 0 to epochs, "
+            f"{epochs}; 0 begins anew"
+        )
+    if steps_per_epoch is not None and steps_per_epoch < 1:
+        raise ValueError(
+            f"steps_per_epoch is {steps_per_epoch!r}; it must be at least 1; "
+            "None goes through all of x"
+        )
+
+
+def _refuse_rows(validation_split: float, sample_weight: Array | None) -> None:
+    """Refuse what needs rows where x gives batches."""
+    if validation_split or sample_weight is not None:
+        name = "validation_split" if validation_split else "sample_weight"
+        raise ValueError(
+            f"{name} needs rows of x, and without y x gives batches; "
+            "pass validation_data, or weights as the third part of each batch"
+        )
+
+
+def _count(training: Batches) -> int | None:
+    """Count an epoch's batches; None where nobody knows before its end."""
+    try:
+        return len(training)
+    except TypeError:
+        return None
+
+
 def _tell(observers: Sequence[Callback], hook: str, *args: object) -> None:
     """Call one hook of every observer, in order."""
     for observer in observers:
         getattr(observer, hook)(*args)
-
-
-def _check_examples(arrays: Mapping[str, Array]) -> None:
-    """Refuse examples that no loop could work on; the names are for the message."""
-    if len({len(values) for values in arrays.values()}) > 1:
-        counts = " and ".join(f"{name} has {len(v)}" for name, v in arrays.items())
-        raise ValueError(
-            f"{counts} examples; they must be as many; cut both from the same rows"
-        )
-    for name, values in arrays.items():
-        if len(values) == 0:
-            raise ValueError(
-                f"{name} has 0 examples; at least 1 is needed; pass more data"
-            )
-        if not np.isfinite(values).all():
-            row = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise ValueError(
-                f"{name} holds NaN or infinity, first in example {row}; "
-                "every value must be finite; clean or drop such examples"
-            )

@@ -20,6 +20,7 @@ import pytest
 
 import kvt
 from kvt import parity, training
+from kvt.batches import Cut
 from kvt.differences import errata_effects
 from kvt.differences.errata import ERRATA
 from tests import sections, test_notebooks
@@ -224,11 +225,13 @@ def update_in_validation(section: Section, patch: Patch) -> Section:
 
 
 def validate_once_per_example(section: Section, patch: Patch) -> Section:
-    def evaluate(step: Any, x: Any, y: Any, batch_size: int) -> dict[str, float]:
+    def evaluate(step: Any, cut: Cut) -> dict[str, float]:
         mean = training.Mean()
         random = np.random.default_rng(0)
+        x, y = cut.arrays
+        size = min(cut.batch_size, len(x)) // 2
         for _ in range(len(x)):
-            batch = random.choice(len(x), min(batch_size, len(x)) // 2, replace=False)
+            batch = random.choice(len(x), size, replace=False)
             mean.update(step(x[batch], y[batch]), len(batch))
         return mean.result()
 
@@ -252,8 +255,11 @@ def change_batches(change: Callable[[list[Any]], list[Any]]) -> Any:
     def inject(section: Section, patch: Patch) -> Section:
         train_epoch = training._train_epoch
 
-        def changed(step: Any, x: Any, y: Any, batches: Any, *rest: Any) -> Any:
-            return train_epoch(step, x, y, change(batches), *rest)
+        def changed(step: Any, cut: Cut, *rest: Any) -> Any:
+            starts = range(0, len(cut.order), cut.batch_size)
+            rows = [cut.order[start : start + cut.batch_size] for start in starts]
+            batches = [tuple(a[r] for a in cut.arrays) for r in change(rows)]
+            return train_epoch(step, batches, *rest)
 
         patch.setattr(training, "_train_epoch", changed)
         return section

@@ -17,7 +17,7 @@ import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from kvt import parity, training
+from kvt import batches, parity, training
 from tests import sections
 
 NOTEBOOK = "00_inside_fit"
@@ -240,9 +240,10 @@ def test_the_walk_shows_every_function_that_fit_uses() -> None:
     assert used <= {name.split(".")[1] for name in shown()}
 
 
-def test_the_walk_shows_what_fit_uses_of_data() -> None:
-    calls = set(re.findall(r"\bdata\.\w+(?=\()", inspect.getsource(training)))
-    assert calls == {"data.split", "data.example_order"}
+def test_the_walk_shows_what_fit_uses_of_other_modules() -> None:
+    sources = inspect.getsource(training) + inspect.getsource(batches)
+    calls = set(re.findall(r"\b(?:data|batches)\.\w+(?=\()", sources))
+    assert {"data.split", "data.example_order", "batches.to_train_on"} < calls
     assert calls <= shown()
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import kvt
 from kvt import data
+from kvt.callbacks import Loop
 from kvt.training import Mean
 
 
@@ -300,7 +301,8 @@ def test_hooks_come_in_order_and_with_running_means() -> None:
     second = ("on_train_batch_end", 1, {"loss": 1.0, "accuracy": third})
     end = {"loss": 1.0, "accuracy": third, "val_loss": 0.0, "val_accuracy": 0.0}
     assert log.calls == [
-        ("set_params", {"epochs": 2, "steps": 2}),
+        ("set_model", Loop(stop_training=False)),
+        ("set_params", {"epochs": 2, "steps": 2, "validation": True}),
         ("on_train_begin",),
         ("on_epoch_begin", 0),
         first,
@@ -338,6 +340,7 @@ def test_observers_hear_the_end_of_a_failed_training() -> None:
     with pytest.raises(RuntimeError, match="no step"):
         kvt.fit(broken, steps.test, x, y, verbose=0, callbacks=[log])
     assert log.names == [
+        "set_model",
         "set_params",
         "on_train_begin",
         "on_epoch_begin",
