@@ -1,5 +1,6 @@
 """The report in a real browser, used as its readers use it."""
 
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -723,6 +724,17 @@ def test_executed_notebook_is_downloaded_from_the_page_itself(visit: Visit) -> N
         tab.get_by_role("link", name="Download the executed notebook").nth(1).click()
     assert download.value.suggested_filename == "01_line.ipynb"
     notebook = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert "".join(notebook["cells"][0]["source"]) == "# The digits"
+
+
+def test_without_javascript_the_notebook_is_downloaded_packed(visit: Visit) -> None:
+    tab = visit(accept_downloads=True, java_script_enabled=False)
+    link = tab.get_by_role("link", name="Download the executed notebook").nth(1)
+    assert "packed by gzip" in link.locator("..").inner_text()
+    with tab.expect_download() as download:
+        link.click()
+    assert download.value.suggested_filename == "01_line.ipynb.gz"
+    notebook = json.loads(gzip.decompress(Path(download.value.path()).read_bytes()))
     assert "".join(notebook["cells"][0]["source"]) == "# The digits"
 
 

@@ -116,7 +116,7 @@ def test_parameters_are_a_table_and_the_command_repeats_the_run() -> None:
     assert "of the &lt;weights&gt;" in text
     assert "<code>epochs = 5</code>, <code>seed = 7</code>" in text
     assert '<pre class="code" tabindex="0"><code><span' not in text  # no such cell
-    assert 'download="02_digits.ipynb"' in text
+    assert 'download="02_digits.ipynb.gz"' in text
 
 
 def test_command_is_quoted_for_the_shell_and_for_papermill() -> None:

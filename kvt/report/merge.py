@@ -2,7 +2,7 @@
 
 import base64
 import copy
-import json
+import gzip
 import re
 import shlex
 from collections.abc import Sequence
@@ -158,7 +158,6 @@ def _without_label(source: str, label: str) -> str:
 def _section(run: Executed, cells: list[NotebookNode], start: int) -> Section:
     defaults = {name: each.default for name, each in run.parameters.items()}
     values = defaults | run.changed()
-    packed = base64.b64encode(_compact(run.notebook).encode()).decode()
     return Section(
         section_id(run.name),
         _number(run),
@@ -168,18 +167,18 @@ def _section(run: Executed, cells: list[NotebookNode], start: int) -> Section:
         run.changed(),
         run.changed() | {name: values[name] for name in ("seed",) if name in values},
         command(run.name, run.changed()),
-        f"data:application/x-ipynb+json;base64,{packed}",
+        _packed(run.notebook),
     )
 
 
-def _compact(notebook: NotebookNode) -> str:
-    """The notebook as JSON, for the page: no indentation, and no Markdown twice."""
-    short = copy.deepcopy(notebook)
-    for cell in short.cells:
-        for output in cell.get("outputs", []):
-            if "text/markdown" in output.get("data", {}):
-                output.data.pop("text/plain", None)
-    return json.dumps(short, ensure_ascii=False, separators=(",", ":"))
+def _packed(notebook: NotebookNode) -> str:
+    """Return the notebook as a link that holds it: JSON, packed by gzip.
+
+    Equal notebooks give equal links. The page's script unpacks what is clicked.
+    """
+    content = notebooks.dumps(notebook).encode()
+    packed = base64.b64encode(gzip.compress(content, mtime=0)).decode()
+    return f"data:application/gzip;base64,{packed}"
 
 
 def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
