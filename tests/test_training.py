@@ -348,6 +348,37 @@ def test_observers_hear_the_end_of_a_failed_training() -> None:
     ]
 
 
+def test_an_observer_ends_the_training_with_the_running_epoch() -> None:
+    class Stop(kvt.Callback):
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            self.model.stop_training = True
+
+    log, steps = Log(), Steps()
+    x, y = examples(4)
+    callbacks = [Stop(), log]
+    history = fit(steps, x, y, batch_size=3, epochs=9, callbacks=callbacks)
+    assert len(steps.trained) == 2
+    assert history.epoch == [0]
+    assert log.names[-2:] == ["on_epoch_end", "on_train_end"]
+    assert fit(steps, x, y, epochs=2).epoch == [0, 1]  # the next one is not stopped
+
+
+@given(epochs=st.integers(1, 4), initial=st.integers(0, 4), seed=st.integers(0, 9))
+def test_going_on_makes_the_epochs_that_are_left_as_they_would_have_been(
+    epochs: int, initial: int, seed: int
+) -> None:
+    initial = min(initial, epochs)
+    whole, rest = Steps(), Steps()
+    x, y = examples(5)
+    fit(whole, x, y, batch_size=2, epochs=epochs, seed=seed)
+    log = Log()
+    going_on = {"epochs": epochs, "initial_epoch": initial, "callbacks": [log]}
+    history = fit(rest, x, y, batch_size=2, seed=seed, **going_on)
+    assert history.epoch == list(range(initial, epochs))
+    assert rest.trained == whole.trained[3 * initial :]
+    assert [c[1] for c in log.calls if c[0] == "on_epoch_begin"] == history.epoch
+
+
 def test_verbose_0_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     fit(Steps(), *examples(4), verbose=0)
     assert capsys.readouterr() == ("", "")
@@ -468,6 +499,26 @@ BAD = {
         {"validation_data": (np.zeros((3, 1)), np.zeros((2, 1)))},
         ValueError,
         "x of validation_data has 3 and y of validation_data has 2 examples; they must",
+    ),
+    "lengths of the weights": (
+        {"sample_weight": np.ones(9)},
+        ValueError,
+        "x has 10 and y has 10 and sample_weight has 9 examples; they must be as many",
+    ),
+    "NaN among the weights": (
+        {"sample_weight": np.float32([1] * 7 + [np.nan] * 3)},
+        ValueError,
+        "sample_weight holds NaN or infinity, first in example 7; .* clean or drop",
+    ),
+    "initial_epoch -1": (
+        {"initial_epoch": -1},
+        ValueError,
+        "initial_epoch is -1; it must be from 0 to epochs, 1; 0 begins anew",
+    ),
+    "initial_epoch 2": (
+        {"initial_epoch": 2},
+        ValueError,
+        "initial_epoch is 2; it must be from 0 to epochs, 1; 0 begins anew",
     ),
     "no validation examples": (
         {"validation_data": (np.zeros((0, 1)), np.zeros((0, 1)))},
