@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kvt import plots
+from kvt.graphs import Node
 from kvt.plots import Picture
 
 RUN = {
@@ -15,6 +16,7 @@ RUN = {
     "val_loss": [2.1, 1.2, 0.8],
     "accuracy": [0.2, 0.6, 0.9],
 }
+RATES = {"decay": np.geomspace(0.1, 0.01, 2_000), "pieces": [0.1] * 4 + [0.01] * 4}
 LABELS = ("Keras", "TensorFlow 2", "TensorFlow 1")
 GENERATOR = np.random.default_rng(7)
 IMAGES = GENERATOR.uniform(size=(12, 784))
@@ -30,9 +32,17 @@ EFFECTS = {
     "Report": {"loss": [0.0, 0.0], "weights": [0.0, 0.0], "accuracy": [9.0, 8.0]},
     "Line": {"loss": [0.3, 0.2], "weights": [0.5, 0.4]},
 }
+GRAPH = (
+    Node("x", "input", (None, 784)),
+    Node("w", "variable", (784, 32)),
+    Node("layer/dot", "MatMul", (None, 32), ("x", "w")),
+    Node("layer/relu", "Relu", (None, 32), ("layer/dot",)),
+    Node("add", "AddV2", (None, 32), ("layer/relu", "layer/dot")),
+)
 
 FIGURES: dict[str, Callable[[], Picture]] = {
     "history": lambda: plots.history(dict.fromkeys(LABELS, RUN)),
+    "rates": lambda: plots.rates(dict.fromkeys(LABELS, RATES)),
     "agreement": lambda: plots.agreement({LABELS[1]: [0, 0], LABELS[2]: [0, 7]}),
     "line": lambda: plots.line(X, 0.5 * X + 1, dict.fromkeys(LABELS, (0.5, 1.0))),
     "digits": lambda: plots.digits(IMAGES, CLASSES),
@@ -42,6 +52,7 @@ FIGURES: dict[str, Callable[[], Picture]] = {
     "hidden_weights": lambda: plots.hidden_weights(DENSE),
     "filters": lambda: plots.filters(KERNELS),
     "causes": lambda: plots.causes(EFFECTS),
+    "graph": lambda: plots.graph(dict.fromkeys(LABELS, GRAPH)),
 }
 
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
@@ -181,6 +192,33 @@ def test_names_of_close_curves_do_not_touch():
     assert abs(heights[0] - heights[1]) >= 12
 
 
+def test_rates_are_drawn_by_step_from_0_with_a_panel_for_each_schedule():
+    shown = texts(plots.rates({"Keras": {"decay": [0.1, 0.05, 0.01], "flat": [0.1]}}))
+    assert {"decay", "flat", "step", "0", "1", "2"} <= set(shown)
+    assert not {"3", "epoch"} & set(shown)
+
+
+def test_rates_alternative_text_gives_ends_and_top_and_says_whether_they_are_equal():
+    up = {"warm-up": [0.0, 0.1, 0.05]}
+    assert plots.rates({"Keras": up, "TensorFlow 2": up}).alt == (
+        "Learning rates by step for Keras and TensorFlow 2. "
+        "Warm-up: 0 to 0.05, at most 0.1; the same."
+    )
+    near = {"warm-up": [0.0, float(np.nextafter(0.1, 1)), 0.05]}
+    assert "not the same" in plots.rates({"Keras": up, "TensorFlow 2": near}).alt
+    assert "same" not in plots.rates({"Keras": up}).alt
+
+
+def test_rates_of_a_long_run_are_thinned_but_keep_their_ends():
+    svg = plots.rates({"Keras": {"decay": np.linspace(0.1, 0.0, 100_000)}}).svg
+    (curve,) = re.findall(r'<path d="([^"]*)"[^>]*stroke-width="8"', svg)[:1]
+    assert 100 < curve.count("L") < 500
+    short = plots.rates({"Keras": {"decay": [0.1, 0.0]}}).svg
+    (two,) = re.findall(r'<path d="([^"]*)"[^>]*stroke-width="8"', short)[:1]
+    heights = [re.findall(r"[-\d.]+", path)[1::2] for path in (curve, two)]
+    assert [heights[0][0], heights[0][-1]] == heights[1]
+
+
 def test_agreement_says_bit_for_bit_only_where_it_is():
     picture = plots.agreement({"TensorFlow 2": [0, 0], "TensorFlow 1": [0, 3]})
     assert "TensorFlow 2: 0 after every epoch, bit for bit" in picture.alt
@@ -303,6 +341,9 @@ def test_markup_in_a_label_stays_text():
         (lambda: plots.class_weights(DENSE.T), r"must be \(784, any\)"),
         (lambda: plots.class_weights(DENSE * np.nan), "weights holds NaN"),
         (lambda: plots.filters(DENSE), r"must be \(any, any, 1, any\)"),
+        (lambda: plots.rates({}), "schedules is empty"),
+        (lambda: plots.rates({"Keras": {}}), "a run is empty"),
+        (lambda: plots.rates({"Keras": {"decay": []}}), "Keras's decay has shape"),
         (lambda: plots.causes({}), "effects is empty"),
         (lambda: plots.causes({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),
         (
