@@ -101,7 +101,8 @@ def fit(
 
     Without `y`, `x` and `validation_data` may give batches themselves: a
     `tf.data.Dataset`, a list, a generator. Then `batch_size`, `shuffle` and `seed` have
-    no effect, and `steps_per_epoch` ends an epoch after so many batches.
+    no effect. With `steps_per_epoch` an epoch takes so many of them and the next goes
+    on from there; where they end too early, Keras warns and this raises ValueError.
 
     `verbose` is 1 for a progress bar, 0 for none. A callback ends the training after
     the running epoch by `self.model.stop_training = True`; `initial_epoch` goes on
@@ -170,6 +171,7 @@ def predict(
     Raises TypeError and ValueError as `fit` does.
     """
     parameters.check({"batch_size": batch_size})
+    x = np.asarray(x)
     batches.check({"x": x})
     cut = batches.Cut((x,), np.arange(len(x)), batch_size)
     return np.concatenate([np.asarray(predict_step(*batch)) for batch in cut])

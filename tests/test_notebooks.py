@@ -17,6 +17,7 @@ from tests import sections
 
 NOTEBOOKS = sorted(path.stem for path in sections.NOTEBOOKS.glob("*.ipynb"))
 TITLES = {"keras": "# Keras · ", "tf2": "# TensorFlow 2 · ", "tf1": "# TensorFlow 1 · "}
+SECTIONS = [*sections.MODELS, "05_training_recipes"]  # those with dialects abreast
 ROWS = [
     "Imports",
     "Model",
@@ -89,14 +90,25 @@ def test_every_row_has_one_cell_a_dialect_in_one_order(notebook: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("notebook", sections.MODELS)
+@pytest.mark.parametrize("notebook", SECTIONS)
+def test_a_dialects_cell_says_whose_it_is_and_which_row(notebook: str) -> None:
+    rows: dict[str, list[str]] = {}
+    for dialect, cell in dialect_cells(notebook):
+        start, row = cell["source"].split("\n")[0].split("· ")
+        assert f"{start}· " == TITLES[dialect]
+        rows.setdefault(row, []).append(dialect)
+    for row, dialects in rows.items():
+        assert dialects in (["keras", "tf2", "tf1"], ["keras", "tf2"]), row
+
+
+@pytest.mark.parametrize("notebook", SECTIONS)
 def test_dialect_lines_fit_two_columns(notebook: str) -> None:
     for _, cell in dialect_cells(notebook):
         for line in cell["source"].splitlines():
             assert len(line) <= 68, line
 
 
-@pytest.mark.parametrize("notebook", sections.MODELS)
+@pytest.mark.parametrize("notebook", SECTIONS)
 def test_every_mark_stands_in_each_dialect(notebook: str) -> None:
     marks: dict[str, set[int]] = {dialect: set() for dialect in TITLES}
     for dialect, cell in dialect_cells(notebook):
@@ -118,7 +130,7 @@ def test_parameters_are_typed_explained_in_range_and_complete(notebook: str) -> 
         assert f'"{name}": {name},' in check
 
 
-@pytest.mark.parametrize("notebook", sections.MODELS)
+@pytest.mark.parametrize("notebook", SECTIONS)
 def test_raw_dialects_use_no_keras(notebook: str) -> None:
     for dialect, cell in dialect_cells(notebook):
         if dialect != "keras":
