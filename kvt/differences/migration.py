@@ -786,7 +786,8 @@ PAIRS = (
         note=(
             "A function has a graph for every signature; `get_concrete_function` "
             "picks one. `tf.summary.trace_on` and `trace_export` write the graphs of "
-            "what is called between them, `keras.callbacks.TensorBoard` the model's."
+            "what is called between them. `keras.callbacks.TensorBoard` writes the "
+            "model's layers, and in Keras 3.15.1 no graph of operations."
         ),
         threads=(
             "https://github.com/tensorflow/tensorboard/issues/1961",
