@@ -120,6 +120,13 @@ def counted(section: dict) -> tuple[float, float]:
     return n * operations, n * row + steps * 5 * weights
 
 
+def fits(name: str, model: str) -> bool:
+    """Whether the contender has a meaning for the model."""
+    if "by class" in name:
+        return model.startswith("02")
+    return "bytes" not in name or not model.startswith("01")
+
+
 @contextlib.contextmanager
 def processes(model: str, path: Path, pythons: dict[str, str]) -> Iterator[list]:
     """Start each contender's process."""
@@ -128,7 +135,7 @@ def processes(model: str, path: Path, pythons: dict[str, str]) -> Iterator[list]
     try:
         for name in CONTENDERS:
             family = next((f for f in FAMILIES if name.startswith(f)), "floor")
-            if family not in pythons or ("bytes" in name and model.startswith("01")):
+            if family not in pythons or not fits(name, model):
                 continue
             process = subprocess.Popen(
                 [pythons[family], "-m", "benchmarks.contenders", name, model, path],
