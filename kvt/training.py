@@ -7,8 +7,9 @@ it drives, and it imports no TensorFlow. The names mean what they mean in
 `keras.Model.fit`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from kvt.progress import ProgressBar
 
 Array = NDArray[Any]
 Step = Callable[..., Mapping[str, Any]]
+# Once through the batches: the number of the last step run, and the means so far.
+Pass = Iterator[tuple[int, dict[str, float]]]
 
 
 @dataclass
@@ -88,6 +91,8 @@ def fit(
     sample_weight: Array | None = None,
     initial_epoch: int = 0,
     steps_per_epoch: int | None = None,
+    steps_per_execution: int | str = 1,
+    jit_compile: bool = False,
     seed: int = 0,
 ) -> History:
     """Train as `keras.Model.fit` does, with steps of your own.
@@ -104,14 +109,19 @@ def fit(
     no effect. With `steps_per_epoch` an epoch takes so many of them and the next goes
     on from there; where they end too early, Keras warns and this raises ValueError.
 
+    `steps_per_execution` steps are run as one graph, "epoch" for all of an epoch: the
+    same numbers sooner, where the steps are each a `tf.function`. Callbacks hear of
+    them together, a loss that is not finite is noticed after them. `jit_compile`
+    compiles the graph by XLA, which may round differently.
+
     `verbose` is 1 for a progress bar, 0 for none. A callback ends the training after
     the running epoch by `self.model.stop_training = True`; `initial_epoch` goes on
     where an earlier training stopped. The returned `History` holds each epoch's means
     over its examples.
 
-    Raises TypeError or ValueError for a bad argument, ValueError for arrays of
-    different length and for NaN or infinity in them, FloatingPointError when the loss
-    stops being finite.
+    Raises TypeError or ValueError for a bad argument or a step that cannot be compiled,
+    ValueError for arrays of different length and for NaN or infinity in them,
+    FloatingPointError when the loss stops being finite.
     """
     parameters.check({"batch_size": batch_size, "epochs": epochs, "seed": seed})
     _check_counts(epochs, initial_epoch, steps_per_epoch)
@@ -135,11 +145,11 @@ def fit(
             validation_data, batch_size=batch_size, epochs=left
         )
     observers = [*([ProgressBar()] if verbose else []), *callbacks]
+    mode = steps_per_execution, jit_compile
     return _run(
-        train_step,
-        test_step,
-        training,
-        validation,
+        _passes("train_step", train_step, training, *mode),
+        _passes("test_step", test_step, validation, *mode) if validation else None,
+        _count(training),
         range(initial_epoch, epochs),
         observers,
     )
@@ -152,15 +162,19 @@ def evaluate(
     *,
     batch_size: int = 32,
     sample_weight: Array | None = None,
+    steps_per_execution: int | str = 1,
+    jit_compile: bool = False,
 ) -> dict[str, float]:
     """Return the step's figures as means over all examples, updating nothing.
 
     `x` (n, …) and `y` (n, …) are visited in order, `batch_size` examples a step;
-    without `y`, `x` gives batches itself. Raises TypeError and ValueError as `fit`
-    does.
+    without `y`, `x` gives batches itself. `steps_per_execution` and `jit_compile` are
+    those of `fit`. Raises TypeError and ValueError as `fit` does.
     """
     parameters.check({"batch_size": batch_size})
-    return _evaluate(test_step, batches.in_order(x, y, sample_weight, batch_size))
+    examples = batches.in_order(x, y, sample_weight, batch_size)
+    mode = steps_per_execution, jit_compile
+    return _last(_passes("test_step", test_step, examples, *mode)())
 
 
 def predict(
@@ -178,29 +192,24 @@ def predict(
 
 
 def _run(
-    train_step: Step,
-    test_step: Step,
-    training: Batches,
-    validation: Batches | None,
+    train: Callable[[], Pass],
+    test: Callable[[], Pass] | None,
+    steps: int | None,
     epochs: range,
     observers: Sequence[Callback],
 ) -> History:
     """Train epoch by epoch, validate after each, and tell the observers of it."""
     history, loop = History(), Loop()
     _tell(observers, "set_model", loop)
-    params = {
-        "epochs": epochs.stop,
-        "steps": _count(training),
-        "validation": validation is not None,
-    }
+    params = {"epochs": epochs.stop, "steps": steps, "validation": test is not None}
     _tell(observers, "set_params", params)
     _tell(observers, "on_train_begin")
     try:
         for epoch in epochs:
             _tell(observers, "on_epoch_begin", epoch)
-            logs = _train_epoch(train_step, training, epoch, observers)
-            if validation is not None:
-                figures = _evaluate(test_step, validation)
+            logs = _train_epoch(train(), steps, epoch, observers)
+            if test is not None:
+                figures = _last(test())
                 _check_loss(figures["loss"], "val_loss", f"epoch {epoch + 1}")
                 logs = logs | {f"val_{name}": value for name, value in figures.items()}
             history.append(epoch, logs)
@@ -213,29 +222,51 @@ def _run(
 
 
 def _train_epoch(
-    train_step: Step, training: Batches, epoch: int, observers: Sequence[Callback]
+    updates: Pass, steps: int | None, epoch: int, observers: Sequence[Callback]
 ) -> dict[str, float]:
-    """Update once a batch and return the epoch's means.
+    """Update batch by batch and return the epoch's means.
 
     They are means over moving weights: an early batch was measured on weights that
     later batches improved. Keras's are the same.
     """
-    mean = Mean()
-    of = f" of {count}" if (count := _count(training)) else ""
-    for step, batch in enumerate(training):
-        mean.update(train_step(*batch), len(batch[0]))
-        logs = mean.result()
-        _check_loss(logs["loss"], "loss", f"epoch {epoch + 1}, step {step + 1}{of}")
+    of = f" of {steps}" if steps else ""
+    for step, logs in updates:
+        number = min(step + 1, steps or step + 1)
+        _check_loss(logs["loss"], "loss", f"epoch {epoch + 1}, step {number}{of}")
         _tell(observers, "on_train_batch_end", step, logs)
     return logs
 
 
-def _evaluate(test_step: Step, examples: Batches) -> dict[str, float]:
-    """Measure batch by batch and return the means."""
+def _passes(
+    name: str,
+    step: Step,
+    examples: Batches,
+    steps_per_execution: int | str,
+    jit_compile: bool,
+) -> Callable[[], Pass]:
+    """Return a function that goes once through the examples, whenever it is called."""
+    if steps_per_execution != "epoch":
+        parameters.check({"steps_per_execution": steps_per_execution})
+    if steps_per_execution == 1 and not jit_compile:
+        return partial(_step_by_step, step, examples)
+    from kvt import compiled  # not at the top: it imports TensorFlow
+
+    compiled.check(name, step)
+    return compiled.passes(step, examples, steps_per_execution, jit_compile)
+
+
+def _step_by_step(step: Step, examples: Batches) -> Pass:
+    """Call the step once a batch; yield its number and the means so far."""
     mean = Mean()
-    for batch in examples:
-        mean.update(test_step(*batch), len(batch[0]))
-    return mean.result()
+    for number, batch in enumerate(examples):
+        mean.update(step(*batch), len(batch[0]))
+        yield number, mean.result()
+
+
+def _last(measured: Pass) -> dict[str, float]:
+    """Go through all batches and return the means over them."""
+    *_, (_, logs) = measured
+    return logs
 
 
 def _check_loss(loss: float, name: str, place: str) -> None:

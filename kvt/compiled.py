@@ -1,0 +1,208 @@
+"""The loop of `kvt.training` with many steps in one `tf.function`.
+
+A call into a graph costs as much as many a step. Here k steps, or an epoch's, are one
+graph: the batches are cut on the device, the figures of all steps come back together,
+and the sums over them are those of the loop, in the same order and dtype. So weights
+and history have the bits that they have step by step.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from kvt.batches import Batches, Cut, Rows
+from kvt.training import Mean, Pass, Step
+
+Array = NDArray[Any]
+Tensors = tuple[tf.Tensor, ...]
+Figures = dict[str, tf.Tensor]
+Execute = Callable[..., tuple[Figures, Figures]]
+Run = Callable[[Array], tuple[Figures, Figures]]
+ALIGNMENT = 64  # bytes: TensorFlow copies what begins elsewhere
+UNROLLED = 8  # steps a round: a round of tf.while_loop costs as much as some operations
+
+
+class Means(Mean):
+    """A `Mean` that takes many batches at once."""
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def update_all(self, logs: Mapping[str, Array], examples: int) -> None:
+        """Add batches of `examples` each; `logs` has what `update` takes, by batch.
+
+        The sums have the bits of one `update` after the other.
+        """
+        for name, values in logs.items():
+            number = values.dtype.type
+            if values.ndim > 1:
+                totals = values.reshape(len(values), -1).sum(axis=1)
+            else:
+                totals = values * number(examples)
+            before = self._totals.get(name, number(0))
+            # One after the other: sum would add in pairs, and round otherwise.
+            self._totals[name] = np.add.accumulate([before, *totals])[-1]
+        self._count += examples * len(values)
+
+
+def check(name: str, step: Step) -> None:
+    """Refuse a step that cannot stand in a graph. TypeError names the mend."""
+    if not isinstance(step, tf.types.experimental.Callable):
+        raise TypeError(
+            f"{name} is a {type(step).__name__}; several steps a call, or XLA, need a "
+            "tf.function; decorate it with @tf.function, or leave "
+            "steps_per_execution at 1 and jit_compile at False, as a Session or "
+            "NumPy must"
+        )
+
+
+def passes(
+    step: Step,
+    batches: Batches,
+    steps_per_execution: int | str,
+    jit_compile: bool,
+) -> Callable[[], Pass]:
+    """Return a function that goes once through `batches`, some steps at a time.
+
+    `steps_per_execution` is a count of steps, or "epoch"; `jit_compile` compiles them
+    together by XLA. An epoch's examples are put on the device once, in their order;
+    those of fewer steps each time they are needed, so that they take little memory.
+
+    Raises ValueError where the batches come one by one.
+    """
+    if not isinstance(batches, Cut):
+        raise ValueError(
+            "steps_per_execution and jit_compile need rows to cut batches from, and "
+            "here batches come one by one; pass arrays x and y, and a tuple as "
+            "validation_data, or leave both at 1 and False"
+        )
+    size = batches.batch_size
+    steps = len(batches) if steps_per_execution == "epoch" else int(steps_per_execution)
+    cuts = range(0, len(batches.order), steps * size)
+    orders = [batches.order[start : start + steps * size] for start in cuts]
+
+    def execute(*examples: tf.Tensor) -> tuple[Figures, Figures]:
+        return _execute(step, examples, size, 1 if jit_compile else UNROLLED)
+
+    once = len(orders) == 1
+    run = (_captured if once else _fed)(execute, batches.arrays, orders[0], jit_compile)
+
+    def one_pass() -> Pass:
+        mean = Means()
+        for execution, order in enumerate(orders):
+            full, last = _fetch(run(order))
+            if full:
+                mean.update_all(full, size)
+            if last:
+                mean.update(last, len(order) % size)
+            # Keras counts whole executions, beyond the last step if those do not fit.
+            yield (execution + 1) * steps - 1, mean.result()
+
+    return one_pass
+
+
+def _captured(execute: Execute, arrays: Rows, order: Array, jit_compile: bool) -> Run:
+    """Return what runs all examples, put on the device once: its graph holds them.
+
+    Arguments would be checked at each call, which takes longer than a short epoch.
+    """
+    examples = _on_device(arrays, order)
+
+    @functools.cache  # traced by the first epoch
+    def graph() -> Any:
+        function = tf.function(
+            lambda: execute(*examples), autograph=False, jit_compile=jit_compile
+        )
+        return function.get_concrete_function()
+
+    return lambda order: graph()()
+
+
+def _fed(execute: Execute, arrays: Rows, order: Array, jit_compile: bool) -> Run:
+    """Return what puts some examples on the device and runs them."""
+    graph = tf.function(execute, autograph=False, jit_compile=jit_compile)
+    return lambda order: graph(*_on_device(arrays, order))
+
+
+def _execute(
+    step: Step, examples: Tensors, size: int, unrolled: int
+) -> tuple[Figures, Figures]:
+    """Run a step on batch after batch of the examples, in a graph.
+
+    Returns what it returned for full batches, stacked, and what for the smaller last
+    one; either is empty where there is none.
+    """
+    full, rest = divmod(examples[0].shape[0], size)
+    figures: Figures = {}
+    if full:
+        figures = _loop(
+            lambda i: step(*_rows(examples, i * size, size)), full, unrolled
+        )
+    last = step(*_rows(examples, full * size, rest)) if rest else {}
+    return figures, dict(last)
+
+
+def _loop(
+    step: Callable[[Any], Mapping[str, tf.Tensor]], count: int, unrolled: int
+) -> Figures:
+    """Call `step(i)` for i from 0 to count - 1, in rounds; stack what it returns."""
+
+    def some_steps(start: Any, steps: int) -> Figures:
+        logs = [step(start + i) for i in range(steps)]
+        return {name: tf.stack([one[name] for one in logs]) for name in logs[0]}
+
+    before = 1 + (count - 1) % unrolled  # at least one, to know what a step returns
+    figures = some_steps(0, before)
+    rounds = (count - before) // unrolled
+    if not rounds:
+        return figures
+
+    def one_round(i: tf.Tensor, kept: Any) -> Any:
+        logs = some_steps(before + i * unrolled, unrolled)
+        return i + 1, {name: kept[name].write(i, logs[name]) for name in logs}
+
+    kept = {
+        name: tf.TensorArray(
+            values.dtype, rounds, element_shape=(unrolled, *values.shape[1:])
+        )
+        for name, values in figures.items()
+    }
+    _, kept = tf.while_loop(
+        lambda i, _: i < rounds, one_round, (0, kept), parallel_iterations=1
+    )
+    return {
+        name: tf.concat([values, kept[name].concat()], axis=0)
+        for name, values in figures.items()
+    }
+
+
+def _rows(examples: Tensors, start: Any, size: int) -> Tensors:
+    """Cut a batch of known shape; along the first axis that copies nothing."""
+    return tuple(
+        tf.slice(array, [start] + [0] * (array.ndim - 1), [size, *array.shape[1:]])
+        for array in examples
+    )
+
+
+def _fetch(figures: tuple[Figures, Figures]) -> tuple[dict[str, Array], ...]:
+    """Bring figures from the device."""
+    return tuple({name: v.numpy() for name, v in part.items()} for part in figures)
+
+
+def _on_device(arrays: Rows, order: Array) -> Tensors:
+    """Return the rows in their order as tensors, copied once."""
+    return tuple(_take(array, order) for array in arrays)
+
+
+def _take(array: Array, order: Array) -> tf.Tensor:
+    """Copy rows to where TensorFlow can use them without a copy of its own."""
+    shape = (len(order), *array.shape[1:])
+    length = math.prod(shape) * array.itemsize
+    memory = np.empty(length + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    rows = memory[start : start + length].view(array.dtype).reshape(shape)
+    np.take(array, order, axis=0, out=rows, mode="clip")  # "raise" would copy twice
+    return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
