@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Run all notebooks and write the report."""
-    from kvt.report.build import PDF, build, committed_notebooks
+    from kvt.report.build import PDF, build, committed_cache, committed_notebooks
     from kvt.report.pdf import find_browser
 
     page = build(
@@ -34,6 +34,9 @@ def report(options: argparse.Namespace) -> int:
         options.output,
         dataset=options.dataset,
         parameters=dict(options.parameters),
+        jobs=options.jobs,
+        cache=options.cache or committed_cache(),
+        force=options.force,
         print_with=find_browser() if options.pdf else None,
     )
     print(f"report: {page}")
@@ -123,8 +126,37 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--pdf", action="store_true", help="print it too, where Chromium is installed"
     )
-    command.add_argument("--notebooks", type=Path, metavar="DIR")
-    command.add_argument("--output", type=Path, metavar="DIR", default=Path("reports"))
+    command.add_argument(
+        "--jobs",
+        type=_jobs,
+        metavar="N",
+        help="notebooks that run at once, with the same results for every N "
+        "(default: the cores)",
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="run every notebook, also those that have not changed since they last ran",
+    )
+    command.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="where runs are kept for the next time (default: build/cache beside kvt)",
+    )
+    command.add_argument(
+        "--notebooks",
+        type=Path,
+        metavar="DIR",
+        help="of notebooks like 01_name.ipynb (default: notebooks beside kvt)",
+    )
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("reports"),
+        help="of the report (default: reports, in this directory)",
+    )
 
     command = commands.add_parser("run", help=run.__doc__)
     command.set_defaults(command=run)
@@ -142,6 +174,15 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("data", help=data.__doc__)
     command.set_defaults(command=data)
     return parser
+
+
+def _jobs(text: str) -> int:
+    """Return the number of jobs; argparse tells the error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text} is no number of notebooks; use 1 or more"
+        )
+    return int(text)
 
 
 def _add_parameters(command: argparse.ArgumentParser, help: str) -> None:

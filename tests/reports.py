@@ -1,11 +1,13 @@
 """Executed notebooks made of plain cells, and the page that they become."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from kvt.report import notebooks
 from kvt.report.merge import Executed
 from kvt.report.parameters import Parameter, Value
 from kvt.report.provenance import UNKNOWN, Provenance
@@ -39,6 +41,14 @@ def code(source: str, *tags: str, **outputs: Any) -> NotebookNode:
     return new_code_cell(
         source, metadata={"tags": list(tags)}, outputs=made, execution_count=1
     )
+
+
+def written(path: Path, *cells: NotebookNode) -> None:
+    """Write a notebook that has not been run."""
+    made = [copy.deepcopy(cell) for cell in cells]
+    for number, cell in enumerate(made):
+        cell["id"] = f"cell-{number}"
+    notebooks.write(new_notebook(cells=made), path)
 
 
 def executed(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from kvt.report import build as building
 from kvt.report import notebooks
 from kvt.report.build import build, find, plan
 from kvt.report.execute import ExecutionError
@@ -35,6 +34,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     (output / "index.html").write_text("an older report")
     words = ["report", "--dataset", "digits", "--notebooks", str(SECTIONS)]
     words += ["--output", str(output), "-p", "epochs", "5"]
+    words += ["--cache", str(tmp_path_factory.mktemp("cache"))]
     done = subprocess.run(
         [sys.executable, "-c", REPORT, *words],
         capture_output=True,
@@ -113,19 +113,6 @@ def test_failed_notebook_leaves_the_old_report_and_shows_the_partial_one(
     assert (output / "index.html").read_text() == "old"
     assert sorted(path.name for path in output.iterdir()) == ["failed", "index.html"]
     assert (output / "failed" / "01_raises.ipynb").exists()
-
-
-def test_interrupt_leaves_the_old_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(building, "execute", interrupt)
-    (tmp_path / "index.html").write_text("old")
-    with pytest.raises(KeyboardInterrupt):
-        build(SECTIONS, tmp_path, dataset="digits", parameters={})
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,11 @@ def test_papermill_run_and_report_leave_equal_results(tmp_path: Path) -> None:
     assert cli.main(["run", str(NOTEBOOK), *parameters, *where, "-o", output]) == 0
     (tmp_path / "notebooks").mkdir()
     shutil.copy(NOTEBOOK, tmp_path / "notebooks")
-    report = ["report", "--dataset", "digits", *parameters, "--output"]
-    notebooks = ["--notebooks", str(tmp_path / "notebooks")]
-    assert cli.main([*report, str(tmp_path / "reports"), *notebooks]) == 0
-    paths["report"] = tmp_path / "reports" / "results" / f"{NOTEBOOK.stem}.json"
+    report = ["report", "--dataset", "digits", *parameters]
+    for option in ("notebooks", "output", "cache"):
+        report += [f"--{option}", str(tmp_path / option)]
+    assert cli.main(report) == 0
+    paths["report"] = tmp_path / "output" / "results" / f"{NOTEBOOK.stem}.json"
 
     runs = {name: results.read(path) for name, path in paths.items()}
     assert runs["run"]["parameters"]["learning_rate"] == 1.0

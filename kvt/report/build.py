@@ -3,25 +3,32 @@
 Nothing of an older report is touched before all of the new one is complete.
 """
 
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from nbformat import NotebookNode
 
 import kvt
 from kvt import data
+from kvt.report import cache as cache_
 from kvt.report import notebooks as notebooks_
 from kvt.report import parameters as parameters_
 from kvt.report import pdf
-from kvt.report.execute import execute
-from kvt.report.merge import READS, WRITES, Executed
+from kvt.report.cache import Entry
+from kvt.report.merge import READS, WRITES, Executed, is_quiet
+from kvt.report.notebooks import ExecutionError
+from kvt.report.parallel import Overview, Task, Workers
 from kvt.report.parameters import Parameter, ParameterError, Value
-from kvt.report.provenance import gather
+from kvt.report.provenance import gather, threads
 from kvt.report.render import render
 
 PDF = "kvt.pdf"
-PARTS = ("notebooks", "results", "logs")  # beside the page
+LEFT = ("results", "logs")  # what a notebook leaves beside itself
+PARTS = ("notebooks", *LEFT)  # beside the page
 # What `kvt report` itself decides, and how to decide otherwise.
 RESERVED = {
     "dataset": "choose it with --dataset, for the whole report",
@@ -32,9 +39,10 @@ RESERVED = {
 
 @dataclass(frozen=True)
 class Run:
-    """One notebook that will be run, and with which checked values."""
+    """One notebook that will be run, as it was read, and with which checked values."""
 
     path: Path
+    notebook: NotebookNode
     parameters: dict[str, Parameter]
     values: dict[str, Value]
 
@@ -45,14 +53,21 @@ def build(
     *,
     dataset: str,
     parameters: Mapping[str, object],
+    jobs: int | None = None,
+    cache: Path | None = None,
+    force: bool = False,
     print_with: str | None = None,
 ) -> Path:
     """Run the notebooks and write the report; return its index.html.
 
-    `print_with` is the browser that prints it to kvt.pdf beside. Everything that can be
-    refused is refused before the first kernel starts: ParameterError for a parameter,
-    FileNotFoundError for no notebooks, ValueError for a data set. ExecutionError,
-    RenderError and PrintError leave an older report as it was.
+    `jobs` notebooks run at once, as many as there are cores unless told otherwise; how
+    many changes no number. What `cache` holds is not run again, unless `force`; None
+    keeps nothing. `print_with` is the browser that prints it to kvt.pdf beside.
+
+    Everything that can be refused is refused before the first kernel starts:
+    ParameterError for a parameter, FileNotFoundError for no notebooks, ValueError for
+    a data set. ExecutionError, RenderError and PrintError leave an older report as it
+    was.
     """
     paths = find(notebooks)
     _refuse_foreign(output, notebooks)
@@ -62,11 +77,11 @@ def build(
     print(f"data set: {reason}", flush=True)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".staging-") as directory:
-        # Kernels start here: "results/NAME.json" means the same file to all of them.
         staging = Path(directory).resolve()
         for part in PARTS:
             (staging / part).mkdir()
-        executed = [_execute(run, staging, output / "failed") for run in runs]
+        stage = _Stage(staging, output / "failed", cache, force)
+        executed = _execute(runs, stage, jobs or threads())
         page = render(
             executed,
             reason=reason,
@@ -83,6 +98,11 @@ def build(
 def committed_notebooks() -> Path:
     """Directory of the repository's notebooks, found from where kvt lies."""
     return Path(kvt.__file__).resolve().parents[1] / "notebooks"
+
+
+def committed_cache() -> Path:
+    """Directory in the repository, ignored by git, where runs are kept."""
+    return committed_notebooks().parent / "build" / "cache"
 
 
 def find(directory: Path) -> list[Path]:
@@ -106,12 +126,12 @@ def plan(paths: Sequence[Path], dataset: str, given: Mapping[str, object]) -> li
         if name in RESERVED:
             raise ParameterError(f"parameter {name!r}: {RESERVED[name]}")
     known = {path: _read(path) for path in paths}
-    everywhere = {name for parameters in known.values() for name in parameters}
+    everywhere = {name for _, parameters in known.values() for name in parameters}
     for name in given:
         if name not in everywhere:
             raise parameters_.unknown(name, everywhere - RESERVED.keys(), "the report")
     runs = []
-    for path, parameters in known.items():
+    for path, (notebook, parameters) in known.items():
         own: dict[str, object] = {
             "dataset": dataset,
             WRITES: f"results/{path.stem}.json",
@@ -122,26 +142,184 @@ def plan(paths: Sequence[Path], dataset: str, given: Mapping[str, object]) -> li
             for name, value in (own | dict(given)).items()
             if name in parameters
         }
-        runs.append(Run(path, parameters, parameters_.check(wanted, parameters)))
+        values = parameters_.check(wanted, parameters)
+        runs.append(Run(path, notebook, parameters, values))
     return sorted(runs, key=lambda run: READS in run.parameters)
 
 
-def _read(path: Path) -> dict[str, Parameter]:
+def _read(path: Path) -> tuple[NotebookNode, dict[str, Parameter]]:
+    notebook = notebooks_.read(path)
     try:
-        return parameters_.read(notebooks_.read(path))
+        return notebook, parameters_.read(notebook)
     except ParameterError as problem:
         raise ParameterError(f"{path.name}: {problem}") from None
 
 
-def _execute(run: Run, staging: Path, failed: Path) -> Executed:
-    notebook = execute(
-        run.path,
-        staging / "notebooks" / run.path.name,
+@dataclass(frozen=True)
+class _Stage:
+    """Where a report is made; all is temporary, but what failed and what is kept."""
+
+    staging: Path
+    failed: Path
+    cache: Path | None
+    force: bool
+    before: Mapping[str, str] = field(default_factory=dict)  # keys of what ran before
+
+    def room(self, run: Run) -> Path:
+        """The directory that the notebook runs in; what it leaves there is its own."""
+        return self.staging / "rooms" / run.path.stem
+
+    def output(self, run: Run) -> Path:
+        """Where the executed notebook goes."""
+        return self.staging / "notebooks" / run.path.name
+
+    def reads(self, run: Run) -> dict[str, bytes]:
+        """The others' results by relative path, for the notebook that compares them."""
+        return _files(self.staging, ["results"]) if READS in run.parameters else {}
+
+
+def _execute(runs: Sequence[Run], stage: _Stage, jobs: int) -> list[Executed]:
+    """Run the notebooks, or take them from the cache: the comparison after all others.
+
+    Raises ExecutionError once the others are done, so that they need not run again.
+    """
+    overview = Overview({run.path.name: _cells(run) for run in runs})
+    with Workers(min(jobs, len(runs))) as workers:
+        for last in (False, True):
+            group = [run for run in runs if (READS in run.parameters) == last]
+            keys = _execute_group(group, stage, workers, overview)
+            stage = replace(stage, before=keys)
+    return [
+        Executed(
+            run.path.stem,
+            notebooks_.read(stage.output(run)),
+            run.parameters,
+            run.values,
+        )
+        for run in runs
+    ]
+
+
+def _execute_group(
+    runs: Sequence[Run], stage: _Stage, workers: Workers, overview: Overview
+) -> dict[str, str]:
+    """Run notebooks that need not wait for each other; return their keys by name."""
+    keys = {run.path.name: _key(run, stage) for run in runs}
+    missing = {}
+    for run in runs:
+        if _restore(run, keys[run.path.name], stage):
+            overview.ends(run.path.name, "from the cache")
+        else:
+            missing[run.path.name] = run
+    problems = []
+    longest_first = sorted(missing.values(), key=lambda run: _length(run, stage))
+    for event in workers.run([_task(run, stage) for run in reversed(longest_first)]):
+        if event is None:
+            overview.draw()
+        elif event.kind == "starts":
+            overview.starts(event.name)
+        elif event.kind == "cell":
+            overview.cell(event.name)
+        elif event.kind == "failed":
+            overview.ends(event.name, "failed")
+            problems.append(event.problem)
+        else:
+            seconds = overview.ends(event.name, "done")
+            _collect(missing[event.name], keys[event.name], seconds, stage)
+    if problems:
+        raise ExecutionError("\n".join(problems))
+    return keys
+
+
+def _cells(run: Run) -> int:
+    """How many cells will run, with the one that papermill injects."""
+    return len(notebooks_.code_cells(run.notebook)) + bool(run.values)
+
+
+def _key(run: Run, stage: _Stage) -> str:
+    """The run's key; the comparison's changes with any of the others'."""
+    reads = stage.reads(run)
+    if READS in run.parameters:
+        reads |= {name: key.encode() for name, key in stage.before.items()}
+    return cache_.key(run.path.stem, run.notebook, run.values, reads)
+
+
+def _length(run: Run, stage: _Stage) -> tuple[float, int]:
+    """What to sort by: the last run's seconds; unknown, it counts as long.
+
+    Where no run is known, the notebook's size stands for them: it grows with what the
+    last committed run had to show.
+    """
+    seconds = cache_.seconds(stage.cache, run.path.stem) if stage.cache else None
+    return (math.inf if seconds is None else seconds), run.path.stat().st_size
+
+
+def _task(run: Run, stage: _Stage) -> Task:
+    """Give the notebook a room of its own, and a copy of itself as it was read."""
+    room = stage.room(run)
+    for part in LEFT:
+        (room / part).mkdir(parents=True)
+    _write(stage.reads(run), room)
+    source = stage.staging / "sources" / run.path.name
+    source.parent.mkdir(exist_ok=True)
+    notebooks_.write(run.notebook, source)
+    return Task(
+        str(source),
+        str(stage.output(run)),
         run.values,
-        cwd=staging,
-        failed=failed / run.path.name,
+        cwd=str(room),
+        failed=str(stage.failed / run.path.name),
     )
-    return Executed(run.path.stem, notebook, run.parameters, run.values)
+
+
+def _restore(run: Run, key: str, stage: _Stage) -> bool:
+    """Take the run from the cache, if it is there."""
+    if stage.cache is None or stage.force:
+        return False
+    entry = cache_.load(stage.cache, run.path.stem, key)
+    if entry is None:
+        return False
+    notebooks_.write(cache_.graft(entry.notebook, run.notebook), stage.output(run))
+    _write(entry.files, stage.staging)
+    return True
+
+
+def _collect(run: Run, key: str, seconds: float, stage: _Stage) -> None:
+    """Move what a run left into the report, and keep it for the next time.
+
+    It is not kept where the report will refuse it, nor where what its key stands for
+    was changed meanwhile.
+    """
+    unchanged = key == _key(run, stage)
+    reads = stage.reads(run)
+    files = _files(stage.room(run), LEFT)
+    files = {path: content for path, content in files.items() if path not in reads}
+    _write(files, stage.staging)
+    notebook = notebooks_.read(stage.output(run))
+    if stage.cache is None or not (unchanged and is_quiet(notebook)):
+        return
+    try:
+        entry = Entry(notebook, files, seconds)
+        cache_.store(stage.cache, run.path.stem, key, entry)
+    except OSError as problem:
+        print(f"{run.path.name} is not kept for the next time: {problem}", flush=True)
+
+
+def _files(directory: Path, parts: Sequence[str]) -> dict[str, bytes]:
+    """Content of all files below the parts of a directory, by relative path."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for part in parts
+        for path in sorted((directory / part).rglob("*"))
+        if path.is_file()
+    }
+
+
+def _write(files: Mapping[str, bytes], directory: Path) -> None:
+    """Write files by their relative paths."""
+    for name, content in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
 
 
 def _refuse_foreign(output: Path, notebooks: Path) -> None:

@@ -4,7 +4,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,8 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from kvt.report import notebooks
+from kvt.report.notebooks import ExecutionError, code_cells
 from kvt.report.parameters import Value
-
-
-class ExecutionError(RuntimeError):
-    """A notebook that stopped before its end: which, where, why, and what is left."""
 
 
 class _ThisPython(AsyncKernelManager):
@@ -43,21 +40,23 @@ def execute(
     cwd: Path,
     failed: Path,
     timeout: int | None = None,
+    on_cell: Callable[[], None] | None = None,
 ) -> NotebookNode:
     """Run a notebook in a fresh kernel whose working directory is `cwd`; return it.
 
-    `output` is replaced only by a complete, normalized notebook. Where a cell fails,
-    takes longer than `timeout` seconds, exits, or takes its kernel along, the partial
-    notebook goes to `failed` and ExecutionError is raised.
+    `on_cell` is called as each code cell begins; without it, a bar or a line says how
+    the run goes. `output` is replaced only by a complete, normalized notebook. Where a
+    cell fails, takes longer than `timeout` seconds, exits, or takes its kernel along,
+    the partial notebook goes to `failed` and ExecutionError is raised.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".kvt-") as directory:
         partial = Path(directory).resolve() / "partial.ipynb"
-        error = _attempt(notebook, partial, parameters, cwd, timeout)
+        error = _attempt(notebook, partial, parameters, cwd, timeout, on_cell)
         if _kernel_never_started(error, partial):
             # Two starting kernels can pick one port: "Address already in use".
-            error = _attempt(notebook, partial, parameters, cwd, timeout)
+            error = _attempt(notebook, partial, parameters, cwd, timeout, on_cell)
         problem = _problem(error, partial)
         if problem:
             failed.parent.mkdir(parents=True, exist_ok=True)
@@ -66,10 +65,11 @@ def execute(
             raise ExecutionError(
                 f"{notebook.name} stopped {problem}\nthe notebook up to there: {failed}"
             ) from error
-        complete = normalize(notebooks.read(partial))
+        complete = notebooks.normalize(notebooks.read(partial))
         notebooks.write(complete, partial)
         partial.replace(output)
-    if not sys.stderr.isatty():  # in a terminal, papermill's bar has said so
+    # In a terminal, papermill's bar has said so.
+    if not on_cell and not sys.stderr.isatty():
         print(f"{notebook.name}: {time.perf_counter() - started:.1f} s", flush=True)
     return complete
 
@@ -80,6 +80,7 @@ def _attempt(
     parameters: Mapping[str, Value],
     cwd: Path,
     timeout: int | None,
+    on_cell: Callable[[], None] | None,
 ) -> Exception | None:
     """Run the notebook once; return what was raised, and leave `partial` behind."""
     # papermill and nbclient log each error that they raise as well.
@@ -100,6 +101,8 @@ def _attempt(
         "shutdown_kernel": "immediate",
         "execution_timeout": timeout,
     }
+    if on_cell:
+        options["on_cell_execute"] = lambda **_: on_cell()
     try:
         papermill.execute_notebook(
             _literal(notebook),
@@ -107,7 +110,9 @@ def _attempt(
             dict(parameters),
             kernel_name="python3",
             language="python",
-            progress_bar=sys.stderr.isatty() and {"desc": notebook.stem},
+            progress_bar=(
+                not on_cell and sys.stderr.isatty() and {"desc": notebook.stem}
+            ),
             **options,
         )
     except (PapermillExecutionError, RuntimeError, CellControlSignal) as error:
@@ -129,7 +134,7 @@ def _running_cell(partial: Path) -> NotebookNode | None:
     """Code cell that was started last, by the times that papermill left."""
     if not partial.exists():
         return None
-    cells = _code_cells(notebooks.read(partial))
+    cells = code_cells(notebooks.read(partial))
     started = [cell for cell in cells if cell.metadata.papermill.get("start_time")]
     return started[-1] if started else None
 
@@ -148,7 +153,7 @@ def _problem(error: Exception | None, partial: Path) -> str:
             return f"before its first cell: {error}"
         reason = "the kernel died" if isinstance(error, DeadKernelError) else str(error)
         return _at(cell.execution_count, cell.source, reason.splitlines()[0])
-    for cell in _code_cells(notebooks.read(partial)):
+    for cell in code_cells(notebooks.read(partial)):
         errors = [output for output in cell.outputs if output.output_type == "error"]
         if errors:
             reason = f"{errors[0].ename}: {errors[0].evalue}"
@@ -161,28 +166,3 @@ def _problem(error: Exception | None, partial: Path) -> str:
 def _at(count: int | None, source: str, reason: str) -> str:
     number = " " if count is None else count
     return f"in cell [{number}], {source.strip().splitlines()[0]!r}: {reason}"
-
-
-def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Cells that run: nbclient passes over blank ones."""
-    cells = notebook.cells
-    return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
-
-
-def normalize(notebook: NotebookNode) -> NotebookNode:
-    """Drop from an executed notebook what differs between equal runs.
-
-    That is times, the paths of this machine, the Python's patch version, and the random
-    id of the cell that papermill injects.
-    """
-    notebook.metadata.pop("papermill", None)
-    notebook.metadata.pop("widgets", None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
-    for cell in notebook.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]  # the empty list is papermill's
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell["id"] = "injected-parameters"
-    return notebook

@@ -137,6 +137,16 @@ def _link_marks(cells: list[NotebookNode]) -> None:
         cell["source"] = marks.without(cell.source)
 
 
+def is_quiet(notebook: NotebookNode) -> bool:
+    """Whether no cell left an error or a line on stderr, so that a report takes it."""
+    try:
+        for cell in notebooks.code_cells(notebook):
+            _refuse_noise("", cell)
+    except RenderError:
+        return False
+    return True
+
+
 def _refuse_noise(name: str, cell: NotebookNode) -> None:
     """Raise where a cell left an error or a line on stderr."""
     first = cell.source.strip().splitlines()[0]

@@ -27,10 +27,24 @@ def gather(notebooks: Path, results: Path) -> Provenance:
     """Collect it from the notebooks' git checkout, the results JSON and the machine."""
     commit, date = _commit(notebooks)
     data, versions = _recorded(results)
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-    return Provenance(
-        commit, date, data, versions, _processor(), threads or os.cpu_count() or 1
-    )
+    return Provenance(commit, date, data, versions, processor(), threads())
+
+
+def processor() -> str:
+    """The processor's own name; other processors may round differently."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
+    return names[0].strip() if names else platform.processor() or platform.machine()
+
+
+def threads() -> int:
+    """How many cores this process may use; TensorFlow takes as many threads."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _commit(directory: Path) -> tuple[str, str]:
@@ -68,13 +82,3 @@ def _recorded(results: Path) -> tuple[dict[str, str], dict[str, str]]:
         data[document["data"]["name"]] = document["data"]["sha256"]
         versions |= document["versions"]
     return data, versions
-
-
-def _processor() -> str:
-    """The processor's own name; other processors may round differently."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
-    return names[0].strip() if names else platform.processor() or platform.machine()
