@@ -43,7 +43,7 @@ spell: $(VENV)/installed ## check the spelling of code and prose
 	@$(BIN)/codespell
 
 benchmark: $(VENV)/installed ## measure speed, one benchmark after the other
-	@set -e; for script in benchmarks/*.py; do \
+	@set -e; for script in $$(grep -l '^def main' benchmarks/*.py); do \
 	  $(BIN)/python -m benchmarks.$$(basename $$script .py); \
 	done
 
@@ -55,7 +55,7 @@ lab: $(VENV)/installed ## open the notebooks in JupyterLab
 # to let that package move. A .venv that is merely out of date will do: all it gives is uv.
 lock: | $(if $(wildcard $(BIN)/uv),,$(VENV)/locked) ## resolve pyproject.toml into requirements.lock and environment.yml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
-	  --fork-strategy fewest --all-extras --generate-hashes --no-header \
+	  --fork-strategy fewest --extra test --extra dev --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links \
 	  --output-file requirements.lock pyproject.toml
 	@{ sed '/- pip:/q' environment.yml; \

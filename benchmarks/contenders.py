@@ -122,7 +122,7 @@ def run_raw(
         for w, value in zip(namespace["weights"], case.weights, strict=True):
             w.assign(value)
     if by_class:
-        steps[0] = step_by_class(namespace["measure"], case.weights)
+        steps[0] = step_by_class(case.weights)
     if bytes_:
         x, steps[0] = case.bytes(), from_bytes(steps[0], case)
     kvt.fit(
@@ -137,10 +137,11 @@ def run_raw(
     )
 
 
-def step_by_class(measure: Any, weights: Weights) -> Any:
+def step_by_class(weights: Weights) -> Any:
     """Logistic regression with a row of weights a class, (10, 784), as PyTorch has it.
 
     The same sums; the product that gives the gradient has long rows, and runs faster.
+    Hits are counted from the logits, as in the contenders of PyTorch and JAX.
     """
     import tensorflow as tf
 
@@ -149,11 +150,14 @@ def step_by_class(measure: Any, weights: Weights) -> Any:
     @tf.function(autograph=False)
     def train_step(x, y):
         with tf.GradientTape() as tape:
-            logs = measure(y, tf.nn.bias_add(tf.matmul(x, w, transpose_b=True), b))
-        gradients = tape.gradient(logs["loss"], (w, b))
+            logits = tf.nn.bias_add(tf.matmul(x, w, transpose_b=True), b)
+            losses = tf.nn.softmax_cross_entropy_with_logits(y, logits)
+            loss = tf.reduce_mean(losses)
+        gradients = tape.gradient(loss, (w, b))
         for variable, gradient in zip((w, b), gradients, strict=True):
             variable.assign_sub(RATE * gradient)
-        return logs
+        hits = tf.equal(tf.argmax(y, axis=1), tf.argmax(logits, axis=1))
+        return {"loss": loss, "accuracy": tf.cast(hits, tf.float32)}
 
     return train_step
 

@@ -11,7 +11,7 @@ PyTorch and JAX are not among kvt's dependencies: name a Python that has them by
 `--python`. Without them the benchmark says what it skips.
 Writes training.md and training.svg beside this file.
 
-    python -m benchmarks.training [--python PATH] [--models 01 02 …] [--seconds 20]
+    python -m benchmarks.training [--python PATH] [--models 01 02 …]
 """
 
 import argparse
@@ -48,6 +48,7 @@ COLORS = dict(
 )
 MODULES = {"PyTorch": "torch", "JAX": "jax"}
 LOSSES_AGREE = 1e-4  # relative
+TURN = 0.02  # seconds at least
 
 
 @dataclass
@@ -154,8 +155,12 @@ def processes(model: str, path: Path, pythons: dict[str, str]) -> Iterator[list]
             each.process.communicate()
 
 
-def compete(contenders: list[Contender], seconds: float, most: int) -> dict:
-    """Let them take turns until each but the slow has trained for `seconds`."""
+def compete(contenders: list[Contender], seconds: float, rounds: int) -> dict:
+    """Let them take turns; return the machine's median rates.
+
+    In each of the rounds the order is another. An epoch that is short comes several
+    times a turn; whoever has trained for so many seconds sits out, after three turns.
+    """
     *contenders, floor = contenders
     for one in contenders:
         answer = one.turn()
@@ -163,28 +168,28 @@ def compete(contenders: list[Contender], seconds: float, most: int) -> dict:
         one.turn()  # warm-up
     losses = [one.loss for one in contenders]
     if max(losses) > min(losses) * (1 + LOSSES_AGREE):
-        table = "\n".join(f"{one.name}: {one.loss!r}" for one in contenders)
-        raise SystemExit(f"the first epochs' losses differ:\n{table}")
+        listed = "\n".join(f"{one.name}: {one.loss!r}" for one in contenders)
+        raise SystemExit(f"the first epochs' losses differ:\n{listed}")
     floor.turn()
     measured: list[dict] = []
-    rounds = 0
-    while rounds < most and (
-        rounds < 3 or statistics.median(sum(c.seconds) for c in contenders) < seconds
-    ):
-        rounds += 1
+    for number in range(rounds):
         measured.append(floor.turn())
-        shift = rounds % len(contenders)
+        shift = number % len(contenders)
         for one in contenders[shift:] + contenders[:shift]:
-            spent = 0.0
-            while spent < 0.02:  # short epochs come several a turn
-                spent += (last := one.turn()["seconds"])
-                one.seconds.append(last)
-            if sum(one.seconds) > 4 * seconds and len(one.seconds) >= 5:
-                continue
+            if number < 3 or sum(one.seconds) < seconds:
+                one.seconds += a_turn(one)
     return {
         name: statistics.median(each[name] for each in measured)
         for name in ("rate", "bandwidth")
     }
+
+
+def a_turn(contender: Contender) -> list[float]:
+    """Return the seconds of an epoch, or of several that are short."""
+    seconds: list[float] = []
+    while sum(seconds) < TURN:
+        seconds.append(contender.turn()["seconds"])
+    return seconds
 
 
 def milliseconds(seconds: float) -> str:
@@ -295,8 +300,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--python", default=sys.executable, help="has torch and jax")
     parser.add_argument("--models", nargs="*", default=[m[:2] for m in SIZES])
-    parser.add_argument("--seconds", type=float, default=8, help="a contender's time")
-    parser.add_argument("--rounds", type=int, default=30, help="at most so many turns")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=8,
+        help="a contender trains for, at most, after three turns",
+    )
+    parser.add_argument("--rounds", type=int, default=30, help="turns of each")
     options = parser.parse_args()
     pythons = interpreters(options.python)
     dataset, reason = data.resolve("auto")

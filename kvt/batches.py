@@ -155,12 +155,20 @@ def check(arrays: Mapping[str, Array]) -> None:
             raise ValueError(
                 f"{name} has 0 examples; at least 1 is needed; pass more data"
             )
-        if not np.isfinite(values).all():
-            row = int(np.argwhere(~np.isfinite(values))[0][0])
+        if (row := _not_finite(values)) is not None:
             raise ValueError(
                 f"{name} holds NaN or infinity, first in example {row}; "
                 "every value must be finite; clean or drop such examples"
             )
+
+
+def _not_finite(values: Array) -> int | None:
+    """Find the first row with NaN or infinity, some rows at a time to spare memory."""
+    for start in range(0, len(values), 1_000):
+        finite = np.isfinite(values[start : start + 1_000])
+        if not finite.all():
+            return start + int(np.argwhere(~finite)[0][0])
+    return None
 
 
 def _rows(named: Mapping[str, Any]) -> Rows:

@@ -42,9 +42,9 @@ class Means(Mean):
                 totals = values.reshape(len(values), -1).sum(axis=1)
             else:
                 totals = values * number(examples)
-            before = self._totals.get(name, number(0))
+            totals[0] = self._totals.get(name, number(0)) + totals[0]
             # One after the other: sum would add in pairs, and round otherwise.
-            self._totals[name] = np.add.accumulate([before, *totals])[-1]
+            self._totals[name] = np.add.accumulate(totals)[-1]
         self._count += examples * len(values)
 
 
