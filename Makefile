@@ -64,7 +64,7 @@ lock: | $(if $(wildcard $(BIN)/uv),,$(VENV)/locked) ## resolve pyproject.toml in
 	@mv environment.yml.new environment.yml
 
 clean: ## remove .venv, caches and logs
-	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache logs notebooks/logs
+	rm -rf $(VENV) build/cache .hypothesis .mypy_cache .pytest_cache .ruff_cache logs notebooks/logs
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Two stamps, because a change of pyproject.toml alone need not make .venv anew. Each is

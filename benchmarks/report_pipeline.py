@@ -1,19 +1,17 @@
 """How long `kvt report` takes beyond the cells themselves, and beside other tools.
 
-Three questions: what a report on notebooks that compute next to nothing costs; what one
-costs whose every notebook comes from the cache; and how other tools that execute
-notebooks fare on the same ones. The commands take turns, each in a directory of its own.
-Writes report_pipeline.md beside this file.
-
-The other tools are no part of the project's environment. Install them into one of their
-own, `pip install mystmd marimo jupyter-cache jupyter-server ipykernel` (MyST needs Node
-too), and put its bin behind on the PATH; what is not there is left out, by name.
+Three questions: what a report on notebooks that compute next to nothing costs; what
+one costs whose every notebook comes from the cache; and how other tools that execute
+notebooks fare on the same ones. The commands take turns, each in a directory of its
+own. Writes report_pipeline.md beside this file.
 """
 
+import contextlib
 import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,7 +30,9 @@ from kvt.report.provenance import processor, threads
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 COMPARED = 6  # notebooks for the comparison
 KVT = str(Path(sys.executable).with_name("kvt"))
+NBCONVERT = [sys.executable, "-m", "nbconvert"]
 CORES = str(threads())
+PARALLEL = ["--execute-parallel", CORES]
 # One cell each; no name twice, which marimo would refuse.
 CELLS = (
     "numbers_{n} = list(range(1_000))\nlen(numbers_{n})",
@@ -41,6 +41,39 @@ CELLS = (
     "longest_{n} = max(words_{n}, key=len)\nlongest_{n}",
     "import statistics\nstatistics.median(squares_{n})",
 )
+
+PROVIDED = """The other tools are no part of the project's environment.
+Install them into one of their own, with Node there for MyST:
+    pip install mystmd marimo jupyter-cache jupyter-server ipykernel
+and put its bin last on the PATH."""
+
+TEXT = """# The report's pipeline
+
+## What it adds to the cells
+
+Notebooks of {cells} cells that compute next to nothing and import no TensorFlow: what
+remains is what `kvt report` adds, page written. The last column is the most that it
+may be.
+
+| notebooks | jobs | median of {rounds} (lowest–highest) | at most |
+| ---: | ---: | ---: | ---: |
+{overhead}
+
+## When nothing has changed
+
+The committed notebooks, all from the cache, page written: {hits}; at most 2.5 s.
+
+## Beside other tools
+
+{count} such notebooks, {cores} at once where a tool can. Again: the same command once
+more, where a tool keeps what it ran.
+
+| | makes | median of {rounds} (lowest–highest) | again |
+| --- | --- | ---: | ---: |
+{comparison}
+
+Python {python}, {others}; {processor}, {cores} threads.
+"""
 
 Command = Callable[[Path], list[list[str]]]
 
@@ -77,19 +110,13 @@ TOOLS = (
     Tool(
         "`jupyter nbconvert --execute`",
         sys.executable,
-        lambda here: [
-            [sys.executable, "-m", "nbconvert", "--execute", "--to", "html"]
-            + names(here)
-        ],
+        lambda here: [[*NBCONVERT, "--execute", "--to", "html", *names(here)]],
         "an HTML page each",
     ),
     Tool(
         "`myst build --execute`",
         "myst",
-        lambda here: [
-            ["myst", "build", "--execute", "--execute-parallel", CORES, "--xml"]
-            + names(here)
-        ],
+        lambda here: [["myst", "build", "--execute", *PARALLEL, "--xml", *names(here)]],
         "XML, as its HTML theme is downloaded",
         again=True,
     ),
@@ -124,27 +151,35 @@ def generate(count: int, directory: Path) -> None:
     for number in range(count):
         cells = [new_markdown_cell(f"# Notebook {number}")]
         cells += [new_code_cell(cell.format(n=number)) for cell in CELLS]
-        notebook = new_notebook(cells=cells)
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
         notebooks.write(notebook, directory / f"{number:02}_notebook.ipynb")
 
 
 def run(commands: list[list[str]], here: Path) -> float:
     """Run commands one after the other; return the seconds, or stop at a failure."""
     environment = os.environ | {"JUPYTER_CONFIG_DIR": str(here / "config")}
-    started = time.perf_counter()
+    seconds = 0.0
     for command in commands:
-        done = subprocess.run(
-            command,
-            cwd=here,
-            env=environment,
-            input="y\n",
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
-    return time.perf_counter() - started
+        started = time.perf_counter()
+        with (here / "said").open("w+") as said:
+            process = subprocess.Popen(
+                command,
+                cwd=here,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+            process.communicate("y\n")
+            seconds += time.perf_counter() - started
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # MyST leaves its server behind
+        if process.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{(here / 'said').read_text()}")
+    return seconds
 
 
 def timed(tool: Tool, count: int) -> list[float]:
@@ -208,7 +243,7 @@ def comparison() -> list[str]:
         rows.append(f"| {tool.name} | {tool.does} | {spread(first)} | {again} |")
     missing = [tool.name for tool in TOOLS if tool not in there]
     if missing:
-        print(f"left out: {', '.join(missing)}. {__doc__.split('\n\n')[-1]}")
+        print(f"left out: {', '.join(missing)}.", PROVIDED)
     return rows
 
 
@@ -231,33 +266,18 @@ def others() -> str:
 
 
 def main() -> None:
-    hits = full_hit()
-    text = f"""# The report's pipeline
-
-## What it adds to the cells
-
-Notebooks of {len(CELLS)} cells that compute next to nothing and import no TensorFlow: what \
-remains is what `kvt report` adds, page written. The last column is the most that it may be.
-
-| notebooks | jobs | median of {ROUNDS} (lowest–highest) | at most |
-| ---: | ---: | ---: | ---: |
-{chr(10).join(overhead())}
-
-## When nothing has changed
-
-The committed notebooks, all from the cache, page written: {spread(hits)}; at most 2.5 s.
-
-## Beside other tools
-
-{COMPARED} such notebooks, {CORES} at once where a tool can; again: the same command once \
-more, where a tool keeps what it ran.
-
-| | makes | median of {ROUNDS} (lowest–highest) | again |
-| --- | --- | ---: | ---: |
-{chr(10).join(comparison())}
-
-Python {platform.python_version()}, {others()}; {processor()}, {CORES} threads.
-"""
+    text = TEXT.format(
+        hits=spread(full_hit()),
+        overhead="\n".join(overhead()),
+        comparison="\n".join(comparison()),
+        others=others(),
+        python=platform.python_version(),
+        processor=processor(),
+        cells=len(CELLS),
+        rounds=ROUNDS,
+        count=COMPARED,
+        cores=CORES,
+    )
     Path(__file__).with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 

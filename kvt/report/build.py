@@ -184,34 +184,35 @@ def _execute(runs: Sequence[Run], stage: _Stage, jobs: int) -> list[Executed]:
     Raises ExecutionError once the others are done, so that they need not run again.
     """
     overview = Overview({run.path.name: _cells(run) for run in runs})
+    ran: dict[str, NotebookNode] = {}
     with Workers(min(jobs, len(runs))) as workers:
         for last in (False, True):
             group = [run for run in runs if (READS in run.parameters) == last]
-            keys = _execute_group(group, stage, workers, overview)
+            keys = {run.path.name: _key(run, stage) for run in group}
+            ran |= _execute_group(group, keys, stage, workers, overview)
             stage = replace(stage, before=keys)
     return [
-        Executed(
-            run.path.stem,
-            notebooks_.read(stage.output(run)),
-            run.parameters,
-            run.values,
-        )
+        Executed(run.path.stem, ran[run.path.name], run.parameters, run.values)
         for run in runs
     ]
 
 
 def _execute_group(
-    runs: Sequence[Run], stage: _Stage, workers: Workers, overview: Overview
-) -> dict[str, str]:
-    """Run notebooks that need not wait for each other; return their keys by name."""
-    keys = {run.path.name: _key(run, stage) for run in runs}
-    missing = {}
+    runs: Sequence[Run],
+    keys: Mapping[str, str],
+    stage: _Stage,
+    workers: Workers,
+    overview: Overview,
+) -> dict[str, NotebookNode]:
+    """Run notebooks that need not wait for each other; return them as run, by name."""
+    ran, missing, problems = {}, {}, []
     for run in runs:
-        if _restore(run, keys[run.path.name], stage):
-            overview.ends(run.path.name, "from the cache")
+        name = run.path.name
+        if notebook := _restore(run, keys[name], stage):
+            ran[name] = notebook
+            overview.ends(name, "from the cache")
         else:
-            missing[run.path.name] = run
-    problems = []
+            missing[name] = run
     longest_first = sorted(missing.values(), key=lambda run: _length(run, stage))
     for event in workers.run([_task(run, stage) for run in reversed(longest_first)]):
         if event is None:
@@ -225,10 +226,11 @@ def _execute_group(
             problems.append(event.problem)
         else:
             seconds = overview.ends(event.name, "done")
-            _collect(missing[event.name], keys[event.name], seconds, stage)
+            run, key = missing[event.name], keys[event.name]
+            ran[event.name] = _collect(run, key, seconds, stage)
     if problems:
         raise ExecutionError("\n".join(problems))
-    return keys
+    return ran
 
 
 def _cells(run: Run) -> int:
@@ -272,19 +274,20 @@ def _task(run: Run, stage: _Stage) -> Task:
     )
 
 
-def _restore(run: Run, key: str, stage: _Stage) -> bool:
+def _restore(run: Run, key: str, stage: _Stage) -> NotebookNode | None:
     """Take the run from the cache, if it is there."""
     if stage.cache is None or stage.force:
-        return False
+        return None
     entry = cache_.load(stage.cache, run.path.stem, key)
     if entry is None:
-        return False
-    notebooks_.write(cache_.graft(entry.notebook, run.notebook), stage.output(run))
+        return None
+    notebook = cache_.graft(entry.notebook, run.notebook)
+    notebooks_.write(notebook, stage.output(run))
     _write(entry.files, stage.staging)
-    return True
+    return notebook
 
 
-def _collect(run: Run, key: str, seconds: float, stage: _Stage) -> None:
+def _collect(run: Run, key: str, seconds: float, stage: _Stage) -> NotebookNode:
     """Move what a run left into the report, and keep it for the next time.
 
     It is not kept where the report will refuse it, nor where what its key stands for
@@ -296,13 +299,13 @@ def _collect(run: Run, key: str, seconds: float, stage: _Stage) -> None:
     files = {path: content for path, content in files.items() if path not in reads}
     _write(files, stage.staging)
     notebook = notebooks_.read(stage.output(run))
-    if stage.cache is None or not (unchanged and is_quiet(notebook)):
-        return
-    try:
-        entry = Entry(notebook, files, seconds)
-        cache_.store(stage.cache, run.path.stem, key, entry)
-    except OSError as problem:
-        print(f"{run.path.name} is not kept for the next time: {problem}", flush=True)
+    if stage.cache and unchanged and is_quiet(notebook):
+        try:
+            entry = Entry(notebook, files, seconds)
+            cache_.store(stage.cache, run.path.stem, key, entry)
+        except OSError as problem:
+            print(f"{run.path.name} is not kept for the next time: {problem}")
+    return notebook
 
 
 def _files(directory: Path, parts: Sequence[str]) -> dict[str, bytes]:
