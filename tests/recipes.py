@@ -41,6 +41,8 @@ def run(
     linecache the sources, which functions may be asked for.
     """
     keras.backend.clear_session()
+    keras.config.set_floatx("float32")  # whatever another test has left
+    keras.config.set_dtype_policy("float32")
     namespace: Namespace = {"__name__": NOTEBOOK, "display": lambda *shown: None}
     for number, cell in enumerate(_cells(names)):
         if cell["id"] == before:

@@ -119,7 +119,10 @@ class _PageRenderer(IPythonRenderer):
     def link(self, text: str, url: str, title: str | None = None) -> str:
         notebook = re.fullmatch(r"(?:\./)?(\w+)\.ipynb(?:#(.*))?", url)
         if notebook:  # a link between notebooks is one between sections here
-            url = f"#{section_id(notebook[1])}"
+            section = section_id(notebook[1])
+            if section not in self.outline.numbers:
+                return text  # of a report of fewer notebooks
+            url = f"#{section}"
             url += f"-{slug(notebook[2])}" if notebook[2] else ""
         return str(super().link(text, url, title))
 
