@@ -185,6 +185,14 @@ def test_link_to_a_heading_that_is_not_there_fails() -> None:
         body(markdown("[there](02_digits.ipynb#Nowhere)"))
 
 
+def test_a_link_to_a_section_that_is_not_in_the_report_is_its_words_alone() -> None:
+    text = body(
+        markdown("See [the other](09_other.ipynb#Here) and [this](02_digits.ipynb)")
+    )
+    assert "See the other and " in text
+    assert '<a href="#digits">this</a>' in text
+
+
 def test_formula_becomes_mathml_and_keeps_its_comma() -> None:
     text = body(markdown("so $x_1$, and\n\n$$\\sum_i x_i$$"))
     assert text.count("<math") == 2

@@ -213,9 +213,10 @@ def _start(jobs: int, told: queue.SimpleQueue[tuple[_Worker, str]]) -> _Worker:
 
     The kernels keep the threads that one of them alone would have for one operation:
     their number decides in which order a convolution adds up, and so the last bits.
-    How many operations run at once changes no bit; there each gets its share.
+    How many operations run at once changes no bit; there each gets its share, and two
+    at least: a loop in a graph can wait for an operation that needs the second.
     """
-    share = {"TF_NUM_INTEROP_THREADS": str(max(1, threads() // jobs))}
+    share = {"TF_NUM_INTEROP_THREADS": str(max(2, threads() // jobs))}
     worker = subprocess.Popen(
         [sys.executable, "-P", "-c", WORKER],
         stdin=subprocess.PIPE,
