@@ -148,7 +148,9 @@ def fit(
     mode = steps_per_execution, jit_compile
     return _run(
         _passes("train_step", train_step, training, *mode),
-        _passes("test_step", test_step, validation, *mode) if validation else None,
+        None
+        if validation is None
+        else _passes("test_step", test_step, validation, *mode),
         _count(training),
         range(initial_epoch, epochs),
         observers,

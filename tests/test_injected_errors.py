@@ -225,17 +225,24 @@ def update_in_validation(section: Section, patch: Patch) -> Section:
 
 
 def validate_once_per_example(section: Section, patch: Patch) -> Section:
-    def evaluate(step: Any, cut: Cut) -> dict[str, float]:
-        mean = training.Mean()
-        random = np.random.default_rng(0)
-        x, y = cut.arrays
-        size = min(cut.batch_size, len(x)) // 2
-        for _ in range(len(x)):
-            batch = random.choice(len(x), size, replace=False)
-            mean.update(step(x[batch], y[batch]), len(batch))
-        return mean.result()
+    passes = training._passes
 
-    patch.setattr(training, "_evaluate", evaluate)
+    def changed(name: str, step: Any, cut: Cut, *mode: Any) -> Any:
+        def once_per_example() -> Any:
+            mean = training.Mean()
+            random = np.random.default_rng(0)
+            x, y = cut.arrays
+            size = min(cut.batch_size, len(x)) // 2
+            for number in range(len(x)):
+                batch = random.choice(len(x), size, replace=False)
+                mean.update(step(x[batch], y[batch]), len(batch))
+                yield number, mean.result()
+
+        return (
+            once_per_example if name == "test_step" else passes(name, step, cut, *mode)
+        )
+
+    patch.setattr(training, "_passes", changed)
     return section
 
 
@@ -253,15 +260,18 @@ def change_batches(change: Callable[[list[Any]], list[Any]]) -> Any:
     """Return an injection that trains on other batches than those it is given."""
 
     def inject(section: Section, patch: Patch) -> Section:
-        train_epoch = training._train_epoch
+        passes = training._passes
 
-        def changed(step: Any, cut: Cut, *rest: Any) -> Any:
-            starts = range(0, len(cut.order), cut.batch_size)
-            rows = [cut.order[start : start + cut.batch_size] for start in starts]
-            batches = [tuple(a[r] for a in cut.arrays) for r in change(rows)]
-            return train_epoch(step, batches, *rest)
+        def changed(name: str, step: Any, cut: Cut, *mode: Any) -> Any:
+            def one_pass() -> Any:
+                starts = range(0, len(cut.order), cut.batch_size)
+                rows = [cut.order[start : start + cut.batch_size] for start in starts]
+                batches = [tuple(a[r] for a in cut.arrays) for r in change(rows)]
+                return training._step_by_step(step, batches)
 
-        patch.setattr(training, "_train_epoch", changed)
+            return one_pass if name == "train_step" else passes(name, step, cut, *mode)
+
+        patch.setattr(training, "_passes", changed)
         return section
 
     return inject
