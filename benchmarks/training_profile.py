@@ -38,7 +38,7 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
 )
 # What calls an operation, and is not one.
 LAYERS = re.compile(
-    r"(?i)eager|TFE_|Execut|Process|BlockUntil|KernelAnd|<lambda>|^end: "
+    r"(?i)eager|TFE_|Execute|Executa|Process|BlockUntil|KernelAnd|<lambda>|^end: "
     r"|^(while|call)(\.\d+)?$"
 )
 # The place of one step among those of a round, and a repeated operation's number.
