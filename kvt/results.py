@@ -192,6 +192,10 @@ def _check_results(document: Any) -> None:
         raise ValueError("results.dialects has no keras, the reference of the others")
     if "graph" not in document["speed"].get("keras", {}):
         raise ValueError("results.speed.keras has no graph, the reference of the modes")
+    if unknown := document["speed"].keys() - document["dialects"]:
+        raise ValueError(
+            f"results.dialects lacks {', '.join(unknown)} of results.speed"
+        )
     for name, modes in document["speed"].items():
         for mode, one in modes.items():
             _check_speed(one, f"results.speed.{name}.{mode}")

@@ -13,7 +13,7 @@ MODES = {
     "eager": "eager",
     "graph": "a step a call",
     "epoch": "an epoch a call",
-    "XLA": "an epoch a call, XLA",
+    "XLA": "an epoch a call, by XLA",
 }
 GAIN = 1.2  # times as fast as a simpler mode: less is not worth another
 
@@ -188,7 +188,7 @@ def modes(speed: Mapping[str, Mapping[str, Any]]) -> Table:
                 words,
                 f"{speed[name][mode]['epoch_seconds'][0]:.2f}",
                 _digits(times[name][mode]),
-                f"×{_digits(default / times[name][mode])}",
+                f"×{default / times[name][mode]:,.2f}",
             ]
             for name in DIALECTS
             for mode, words in MODES.items()
@@ -237,9 +237,9 @@ def advice(runs: Sequence[Mapping[str, Any]]) -> Prose:
     most = max(savings, key=lambda place: savings[place])
     told = f"at most {_digits(savings[most])} s ({most})" if most else "no time"
     return Prose(
-        "\n".join(points) + "\n\nThe sections take a step a call in every dialect, "
-        "Keras's default. Over their epochs, starts included, the modes above would "
-        f"have saved {told}."
+        "\n".join(points) + "\n\nThe sections keep a step a call in every dialect, as "
+        "Keras does by default: over their own epochs, starts included, the modes "
+        f"above would have saved {told}."
     )
 
 
@@ -275,11 +275,11 @@ def _choice(run: Mapping[str, Any], name: str, mode: str) -> str:
     if mode == "graph":
         return f"{where}: no other graph is {GAIN} times as fast."
     times = microseconds(run["speed"])[name]
-    saved, start = _saved(run, name, mode)
-    epochs = math.ceil(start / saved)
-    pays = f", once {epochs:,} epochs make up for its start" if epochs > 1 else ""
+    saved, more = _saved(run, name, mode)
+    epochs = math.ceil(more / saved)
+    start = f"; {epochs:,} epochs make up for its start" if epochs > 1 else ""
     gain = _digits(times["graph"] / times[mode])
-    return f"{where}: {gain} times as fast as {MODES['graph']}{pays}."
+    return f"{where}: {gain} times as fast as {MODES['graph']}{start}."
 
 
 def _saved(run: Mapping[str, Any], name: str, mode: str) -> tuple[float, float]:
