@@ -8,13 +8,7 @@ from typing import Any
 from kvt.parity import Parity
 
 DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
-# From the simplest to write on. All but eager mode are graphs.
-MODES = {
-    "eager": "eager",
-    "graph": "a step a call",
-    "epoch": "an epoch a call",
-    "XLA": "an epoch a call, by XLA",
-}
+MODES = ("eager", "graph", "epoch", "XLA")  # from the simplest to write on
 GAIN = 1.2  # times as fast as a simpler mode: less is not worth another
 
 
@@ -185,13 +179,13 @@ def modes(speed: Mapping[str, Mapping[str, Any]]) -> Table:
         [
             [
                 DIALECTS[name],
-                words,
+                mode,
                 f"{speed[name][mode]['epoch_seconds'][0]:.2f}",
                 _digits(times[name][mode]),
                 f"×{default / times[name][mode]:,.2f}",
             ]
             for name in DIALECTS
-            for mode, words in MODES.items()
+            for mode in MODES
             if mode in times.get(name, {})
         ],
         names=2,
@@ -204,10 +198,10 @@ def speeds(runs: Sequence[Mapping[str, Any]]) -> Table:
     least = [min(min(of.values()) for of in times.values()) for times in columns]
     rows = []
     for name, dialect in DIALECTS.items():
-        for mode, words in MODES.items():
+        for mode in MODES:
             found = [times.get(name, {}).get(mode) for times in columns]
             if any(found):
-                rows.append([dialect, words, *map(_bold_least, found, least)])
+                rows.append([dialect, mode, *map(_bold_least, found, least)])
     titles = [title(run) for run in runs]
     return Table(["µs an example", "mode", *titles], rows, names=2)
 
@@ -215,8 +209,8 @@ def speeds(runs: Sequence[Mapping[str, Any]]) -> Table:
 def advice(runs: Sequence[Mapping[str, Any]]) -> Prose:
     """Say which mode to write in Keras and in TensorFlow 2, a point a model.
 
-    It is a step a call, unless a later one of `MODES` is `GAIN` times as fast. In the
-    end stands what that would have saved in the runs themselves.
+    It is graph, unless epoch or XLA is `GAIN` times as fast. What that would have saved
+    in the runs themselves stands in the end.
     """
     points, savings = [], {"": 0.0}
     for run in runs:
@@ -237,9 +231,9 @@ def advice(runs: Sequence[Mapping[str, Any]]) -> Prose:
     most = max(savings, key=lambda place: savings[place])
     told = f"at most {_digits(savings[most])} s ({most})" if most else "no time"
     return Prose(
-        "\n".join(points) + "\n\nThe sections keep a step a call in every dialect, as "
-        "Keras does by default: over their own epochs, starts included, the modes "
-        f"above would have saved {told}."
+        "\n".join(points) + "\n\nThe sections keep graph, a step a call, in every "
+        "dialect, as Keras does by default: over their own epochs, starts included, "
+        f"the modes above would have saved {told}."
     )
 
 
@@ -271,15 +265,15 @@ def _advised(times: Mapping[str, float]) -> str:
 
 def _choice(run: Mapping[str, Any], name: str, mode: str) -> str:
     """Say how much the mode gains in a dialect, and when it makes up for its start."""
-    where = f"In {DIALECTS[name]} {MODES[mode]}"
+    where = f"In {DIALECTS[name]}"
     if mode == "graph":
-        return f"{where}: no other graph is {GAIN} times as fast."
+        return f"{where} keep graph: epoch and XLA gain less than {GAIN} times."
     times = microseconds(run["speed"])[name]
     saved, more = _saved(run, name, mode)
     epochs = math.ceil(more / saved)
     start = f"; {epochs:,} epochs make up for its start" if epochs > 1 else ""
     gain = _digits(times["graph"] / times[mode])
-    return f"{where}: {gain} times as fast as {MODES['graph']}{start}."
+    return f"{where} take {mode}: {gain} times as fast as graph{start}."
 
 
 def _saved(run: Mapping[str, Any], name: str, mode: str) -> tuple[float, float]:
