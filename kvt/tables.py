@@ -182,7 +182,7 @@ def modes(speed: Mapping[str, Mapping[str, Any]]) -> Table:
                 mode,
                 f"{speed[name][mode]['epoch_seconds'][0]:.2f}",
                 _digits(times[name][mode]),
-                f"×{default / times[name][mode]:,.2f}",
+                _times(default / times[name][mode]),
             ]
             for name in DIALECTS
             for mode in MODES
@@ -301,6 +301,11 @@ def _bold_least(time: float | None, least: float) -> str:
     if time is None:
         return "–"
     return f"**{_digits(time)}**" if time == least else _digits(time)
+
+
+def _times(ratio: float) -> str:
+    """Return ×1.19, which 1.2 would hide, or ×168."""
+    return f"×{ratio:.2f}" if ratio < 10 else f"×{ratio:,.0f}"
 
 
 def _digits(value: float) -> str:
