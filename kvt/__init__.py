@@ -1,6 +1,6 @@
 """kvt: the same models in Keras and in raw TensorFlow, equal bit for bit."""
 
-from kvt.callbacks import Callback, EarlyStopping, Recorder
+from kvt.callbacks import Callback, EarlyStopping, Recorder, time_epochs
 from kvt.checkpoints import Checkpoint
 from kvt.progress import ProgressBar
 from kvt.quiet import quiet
@@ -18,4 +18,5 @@ __all__ = [
     "fit",
     "predict",
     "quiet",
+    "time_epochs",
 ]

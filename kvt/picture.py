@@ -76,6 +76,10 @@ def _attributes(element: ET.Element) -> dict[str, str]:
         name, _, value = declaration.partition(":")
         if name.strip() not in ("", "font-family"):
             found[name.strip()] = value.strip()
+    if found.get("font-size") == f"{FONT}px":
+        del found["font-size"]  # the whole figure's
+    if found.get("transform", "").startswith("rotate(-0 "):
+        del found["transform"]
     for name, value in found.items():
         if name == "href":
             found[name] = "".join(value.split())

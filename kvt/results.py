@@ -46,6 +46,7 @@ SCHEMA = {
             "history_equal": bool,
         }
     },
+    "speed": {"*": {"*": {"examples": int, "epoch_seconds": [float]}}},
     "versions": {"*": str},
 }
 
@@ -100,10 +101,12 @@ def write(
     data: Mapping[str, Any],
     dialects: Mapping[str, Mapping[str, Any]],
     parity: Mapping[str, Parity],
+    speed: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> None:
     """Write a notebook's results to `path`, whole or not at all; "" writes nothing.
 
-    `results_path` is left out of the parameters: where the results lie is not one.
+    `speed` is by dialect and mode what `kvt.time_epochs` returned. `results_path` is
+    left out of the parameters: where the results lie is not one.
     Raises ValueError if they do not fit the schema.
     """
     document = {
@@ -112,6 +115,7 @@ def write(
         "data": dict(data),
         "dialects": dict(dialects),
         "parity": {name: asdict(one) for name, one in parity.items()},
+        "speed": {name: dict(modes) for name, modes in speed.items()},
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in VERSIONED},
@@ -186,6 +190,25 @@ def _check_results(document: Any) -> None:
         )
     if "keras" not in document["dialects"]:
         raise ValueError("results.dialects has no keras, the reference of the others")
+    if "graph" not in document["speed"].get("keras", {}):
+        raise ValueError("results.speed.keras has no graph, the reference of the modes")
+    if unknown := document["speed"].keys() - document["dialects"]:
+        raise ValueError(
+            f"results.dialects lacks {', '.join(unknown)} of results.speed"
+        )
+    for name, modes in document["speed"].items():
+        for mode, one in modes.items():
+            _check_speed(one, f"results.speed.{name}.{mode}")
+
+
+def _check_speed(one: Mapping[str, Any], place: str) -> None:
+    """Refuse a mode without examples, or without an epoch after the first."""
+    seconds = one["epoch_seconds"]
+    if one["examples"] < 1 or len(seconds) < 2 or min(seconds) <= 0:
+        raise ValueError(
+            f"{place} is {one!r}; it must have an example or more, and two epochs or "
+            "more of above 0 seconds"
+        )
 
 
 def _check(value: Any, schema: Any, place: str) -> None:

@@ -1,5 +1,6 @@
 """Tables: what the notebooks show beside the figures."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from kvt.parity import Parity
 
 DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
+MODES = ("eager", "graph", "epoch", "XLA")  # from the simplest to write on
+GAIN = 1.2  # times as fast as a simpler mode: less is not worth another
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,19 @@ class Table:
             ).rstrip()
             for line in lines
         )
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Text made from numbers: Markdown in Jupyter and in the report."""
+
+    text: str
+
+    def _repr_markdown_(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def figures(logs: Mapping[str, float]) -> str:
@@ -69,7 +85,7 @@ def examples(runs: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         ["model", "data", *counts],
         [
-            [_title(run), run["data"]["name"], *(f"{run['data'][n]:,}" for n in counts)]
+            [title(run), run["data"]["name"], *(f"{run['data'][n]:,}" for n in counts)]
             for run in runs
         ],
         names=2,
@@ -84,7 +100,7 @@ def at_a_glance(runs: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for run in runs:
         notebook = f"{run['notebook']}.ipynb"
-        model = f"[{_title(run)}]({notebook})"
+        model = f"[{title(run)}]({notebook})"
         for name, one in run["dialects"].items():
             verdict = _apart(run["parity"].get(name))
             rows.append(
@@ -108,7 +124,7 @@ def lines(runs: Sequence[Mapping[str, Any]]) -> Table:
     for run in runs:
         counts = {name: one["lines"] for name, one in run["dialects"].items()}
         ratios = [f"{n} (×{n / counts['keras']:.1f})" for n in counts.values()]
-        rows.append([_title(run), str(counts["keras"]), *ratios[1:]])
+        rows.append([title(run), str(counts["keras"]), *ratios[1:]])
     return Table(["lines of code", *DIALECTS.values()], rows)
 
 
@@ -150,10 +166,151 @@ def seconds(dialects: Mapping[str, Mapping[str, Any]]) -> Table:
     )
 
 
-def _title(run: Mapping[str, Any]) -> str:
+def modes(speed: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Return what each mode takes, a row a dialect and mode.
+
+    `speed` is what a results JSON holds under that name. The first epoch includes
+    tracing and compiling; the median stands for the others.
+    """
+    times = microseconds(speed)
+    default = times["keras"]["graph"]
+    return Table(
+        ["dialect", "mode", "first epoch, s", "then, µs an example", "as fast"],
+        [
+            [
+                DIALECTS[name],
+                mode,
+                f"{speed[name][mode]['epoch_seconds'][0]:.2f}",
+                _digits(times[name][mode]),
+                _times(default / times[name][mode]),
+            ]
+            for name in DIALECTS
+            for mode in MODES
+            if mode in times.get(name, {})
+        ],
+        names=2,
+    )
+
+
+def speeds(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """Return microseconds an example, a column a model; the least is bold."""
+    columns = [microseconds(run["speed"]) for run in runs]
+    least = [min(min(of.values()) for of in times.values()) for times in columns]
+    rows = []
+    for name, dialect in DIALECTS.items():
+        for mode in MODES:
+            found = [times.get(name, {}).get(mode) for times in columns]
+            if any(found):
+                rows.append([dialect, mode, *map(_bold_least, found, least)])
+    titles = [title(run) for run in runs]
+    return Table(["µs an example", "mode", *titles], rows, names=2)
+
+
+def advice(runs: Sequence[Mapping[str, Any]]) -> Prose:
+    """Say which mode to write in Keras and in TensorFlow 2, a point a model.
+
+    It is graph, unless epoch or XLA is `GAIN` times as fast. What that would have saved
+    in the runs themselves stands in the end.
+    """
+    points, savings = [], {"": 0.0}
+    for run in runs:
+        times = microseconds(run["speed"])
+        chosen = {
+            name: _advised(times[name])
+            for name in ("keras", "tf2")
+            if "graph" in times.get(name, {})
+        }
+        said = [_choice(run, name, mode) for name, mode in chosen.items()]
+        if len(chosen) > 1:
+            said.append(_against(*(times[name][mode] for name, mode in chosen.items())))
+        points.append(f"- **{title(run)}.** {' '.join(said)}")
+        for name, mode in chosen.items():
+            saved, start = _saved(run, name, mode)
+            epochs = len(run["dialects"][name]["epoch_seconds"])
+            savings[f"{title(run)} in {DIALECTS[name]}"] = saved * epochs - start
+    most = max(savings, key=lambda place: savings[place])
+    told = f"at most {_digits(savings[most])} s ({most})" if most else "no time"
+    return Prose(
+        "\n".join(points) + "\n\nThe sections keep graph, a step a call, in every "
+        "dialect, as Keras does by default: over their own epochs, starts included, "
+        f"the modes above would have saved {told}."
+    )
+
+
+def microseconds(speed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return microseconds an example by dialect and mode, the first epoch left out."""
+    return {
+        name: {
+            mode: 1e6 * _median(one["epoch_seconds"][1:]) / one["examples"]
+            for mode, one in of.items()
+        }
+        for name, of in speed.items()
+    }
+
+
+def title(run: Mapping[str, Any]) -> str:
     """Return `Linear regression` for `01_linear_regression`."""
-    title: str = run["notebook"].split("_", 1)[1].replace("_", " ").capitalize()
-    return title
+    words: str = run["notebook"].split("_", 1)[1].replace("_", " ").capitalize()
+    return words
+
+
+def _advised(times: Mapping[str, float]) -> str:
+    """Return a dialect's mode: a later one only where it gains enough."""
+    chosen = "graph"
+    for mode in MODES:
+        if mode in times and mode != "eager" and times[chosen] / times[mode] >= GAIN:
+            chosen = mode
+    return chosen
+
+
+def _choice(run: Mapping[str, Any], name: str, mode: str) -> str:
+    """Say how much the mode gains in a dialect, and when it makes up for its start."""
+    where = f"In {DIALECTS[name]}"
+    if mode == "graph":
+        return f"{where} keep graph: epoch and XLA gain less than {GAIN} times."
+    times = microseconds(run["speed"])[name]
+    saved, more = _saved(run, name, mode)
+    epochs = math.ceil(more / saved)
+    start = f"; {epochs:,} epochs make up for its start" if epochs > 1 else ""
+    gain = _digits(times["graph"] / times[mode])
+    return f"{where} take {mode}: {gain} times as fast as graph{start}."
+
+
+def _saved(run: Mapping[str, Any], name: str, mode: str) -> tuple[float, float]:
+    """Return the seconds that a mode saves an epoch, and what its start takes more."""
+    times = microseconds(run["speed"])[name]
+    first, graph = (
+        one["epoch_seconds"][0] - _median(one["epoch_seconds"][1:])
+        for one in (run["speed"][name][mode], run["speed"][name]["graph"])
+    )
+    saved = (times["graph"] - times[mode]) * run["data"]["train"] / 1e6
+    return saved, max(0.0, first - graph)
+
+
+def _against(keras: float, tf2: float) -> str:
+    """Set the two dialects' advised modes against each other."""
+    if max(keras, tf2) / min(keras, tf2) < GAIN:
+        return f"The two are then less than {GAIN} times apart."
+    fast, slow = ("TensorFlow 2", "Keras") if tf2 < keras else ("Keras", "TensorFlow 2")
+    gain = _digits(max(keras, tf2) / min(keras, tf2))
+    return f"{fast} is then {gain} times as fast as {slow}."
+
+
+def _bold_least(time: float | None, least: float) -> str:
+    """Return the time, marked if it is the least; a dash where there is none."""
+    if time is None:
+        return "–"
+    return f"**{_digits(time)}**" if time == least else _digits(time)
+
+
+def _times(ratio: float) -> str:
+    """Return ×1.19, which 1.2 would hide, or ×168."""
+    return f"×{ratio:.2f}" if ratio < 10 else f"×{ratio:,.0f}"
+
+
+def _digits(value: float) -> str:
+    """Return two digits or more that count: 1,234, 24, 5.1, 0.25."""
+    return f"{value:{',.0f' if value >= 10 else '.1f' if value >= 1 else '.2g'}}"
 
 
 def _apart(parity: Mapping[str, Any] | None) -> str:

@@ -39,6 +39,15 @@ GRAPH = (
     Node("layer/relu", "Relu", (None, 32), ("layer/dot",)),
     Node("add", "AddV2", (None, 32), ("layer/relu", "layer/dot")),
 )
+MODES = {"eager": 900.0, "graph": 470.0, "epoch": 300.0, "XLA": 2.5}
+MODELS = {
+    f"Model {i}": {
+        "Keras": (42, MODES),
+        "TensorFlow 2": (69, MODES),
+        "TensorFlow 1": (68, {"graph": 56.0}),
+    }
+    for i in range(4)
+}
 
 FIGURES: dict[str, Callable[[], Picture]] = {
     "history": lambda: plots.history(dict.fromkeys(LABELS, RUN)),
@@ -53,6 +62,7 @@ FIGURES: dict[str, Callable[[], Picture]] = {
     "filters": lambda: plots.filters(KERNELS),
     "causes": lambda: plots.causes(EFFECTS),
     "graph": lambda: plots.graph(dict.fromkeys(LABELS, GRAPH)),
+    "speed": lambda: plots.speed(MODELS),
 }
 
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
@@ -291,6 +301,38 @@ def test_zero_and_nan_have_places_of_their_own():
     assert not re.search(r"nan|inf\b", picture.svg)
 
 
+def test_speed_names_every_point_and_tells_lines_and_times():
+    picture = plots.speed({"Line": MODELS["Model 0"]})
+    shown = texts(picture)
+    assert [shown.count(mode) for mode in MODES] == [2, 3, 2, 2]
+    assert {"Line, µs an example", "lines of code", *LABELS} <= set(shown)
+    assert picture.alt == (
+        "Lines of code, and microseconds an example. Line: Keras 42, 2.5 to 900; "
+        "TensorFlow 2 69, 2.5 to 900; TensorFlow 1 68, 56."
+    )
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        dict.fromkeys(MODES, 3.06),  # all at once, between two ticks
+        {"eager": 1e6, "graph": 1e6, "epoch": 1e6, "XLA": 1e-3},
+        {"eager": 1.0, "graph": 1.01, "epoch": 1.02, "XLA": 1e6},
+    ],
+)
+def test_names_of_close_modes_do_not_touch_each_other_or_the_title(times):
+    svg = plots.speed({"Line": {"Keras": (42, times)}}).svg
+    heights = sorted(
+        float(y)
+        for y in re.findall(r'y="([\d.]+)"[^>]*>(?:eager|graph|epoch|XLA)<', svg)
+    )
+    assert len(heights) == 4
+    assert min(np.diff(heights)) >= 12
+    (title,) = re.findall(r'y="([\d.]+)"[^>]*>Line, µs', svg)
+    assert heights[0] - float(title) >= 12
+    assert re.search(r">(\d+|0\.\d+)<", svg)  # a tick's
+
+
 def test_more_causes_make_a_taller_figure_of_the_same_width():
     few, many = (
         plots.causes({f"{i}": EFFECTS["Sum"] for i in range(n)}).svg for n in (3, 30)
@@ -344,6 +386,13 @@ def test_markup_in_a_label_stays_text():
         (lambda: plots.rates({}), "schedules is empty"),
         (lambda: plots.rates({"Keras": {}}), "a run is empty"),
         (lambda: plots.rates({"Keras": {"decay": []}}), "Keras's decay has shape"),
+        (lambda: plots.speed({}), "models is empty"),
+        (lambda: plots.speed({"Line": {}}), "Line is empty"),
+        (lambda: plots.speed({"Line": {"Keras": (42, {})}}), "Line's Keras is empty"),
+        (
+            lambda: plots.speed({"Line": {"Keras": (42, {"graph": 0.0})}}),
+            "Line's Keras takes 0.0 µs an example; it must be above 0",
+        ),
         (lambda: plots.causes({}), "effects is empty"),
         (lambda: plots.causes({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),
         (

@@ -1,3 +1,4 @@
+import html
 import re
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from nbformat.v4 import new_output
 from kvt import sources
 from kvt.report import notebooks, parameters
 from kvt.report.build import find
+from kvt.report.markdown import highlight_python
 from kvt.report.maths import FormulaError, to_mathml
 from kvt.report.merge import Executed, RenderError, command
 from kvt.report.parameters import Parameter
@@ -85,6 +87,15 @@ def test_row_puts_each_dialect_with_its_outputs_under_its_name() -> None:
         for words in expected:
             assert words in part
     assert "·" not in row[1]  # the caption stands for the first line
+
+
+def test_code_is_marked_up_where_it_has_a_color_and_nowhere_else() -> None:
+    source = "def f(a):  # <why>\n\treturn a[0] + 'b' @ c\n\n\nx = f\n"
+    marked = highlight_python(source)
+    assert html.unescape(re.sub("<[^>]*>", "", marked)) == source
+    assert '<span class="k">return</span> a[' in marked
+    assert not re.search(r'class="[npw]"', marked)
+    assert marked.count("<span") == marked.count("</span")
 
 
 def test_second_row_without_prose_is_a_row_of_its_own() -> None:

@@ -41,6 +41,10 @@ def arguments() -> dict[str, Any]:
             for name in names
         },
         "parity": {"tf2": Parity([0.0, 1e-8], [0, 1], history_equal=True)},
+        "speed": {
+            "keras": {"graph": {"examples": 8, "epoch_seconds": [0.5, 0.25]}},
+            "tf2": {"epoch": {"examples": 8, "epoch_seconds": [0.5, 0.125]}},
+        },
     }
 
 
@@ -85,6 +89,7 @@ def test_what_is_written_is_read(path: Path) -> None:
     assert read["notebook"] == "01_line"
     assert read["data"] == given["data"]
     assert read["dialects"] == given["dialects"]
+    assert read["speed"] == given["speed"]
     assert read["parity"] == {
         "tf2": {
             "weights_max_abs": [0.0, 1e-8],
@@ -224,9 +229,18 @@ WRONG = {
     ("parity", "tf2", "weights_max_abs", 0): 0,
     ("parity", "tf2", "weights_max_ulp", 1): 1.0,
     ("parity", "tf2", "history_equal"): 1,
+    ("speed", "tf2"): 0.5,
+    ("speed", "tf2", "epoch", "examples"): 8.0,
+    ("speed", "tf2", "epoch", "epoch_seconds", 1): 1,
     ("versions", "keras"): 3.15,
 }
-KEYED = [(), ("data",), ("dialects", "keras"), ("parity", "tf2")]
+KEYED = [
+    (),
+    ("data",),
+    ("dialects", "keras"),
+    ("parity", "tf2"),
+    ("speed", "keras", "graph"),
+]
 
 
 def named(place: tuple[Any, ...]) -> str:
@@ -262,6 +276,56 @@ def test_wrong_key_is_named(
     with pytest.raises(ValueError, match="it must have exactly") as caught:
         results.read(path)
     assert f"{named(place)} has {', '.join(inner)}; it must" in str(caught.value)
+
+
+def test_results_of_before_the_modes_were_timed_are_told_what_they_lack(
+    path: Path, document: dict[str, Any]
+) -> None:
+    del document["speed"]
+    path.write_text(json.dumps(document))
+    with pytest.raises(
+        ValueError, match=r"exactly .* parity, speed, versions; run the"
+    ):
+        results.read(path)
+
+
+@pytest.mark.parametrize(
+    ("place", "new"),
+    [
+        (("examples",), 0),
+        (("epoch_seconds",), []),
+        (("epoch_seconds",), [0.5]),
+        (("epoch_seconds", 1), 0.0),
+        (("epoch_seconds", 0), -0.5),
+    ],
+)
+def test_mode_that_cannot_be_compared_is_refused(
+    path: Path, document: dict[str, Any], place: tuple[Any, ...], new: Any
+) -> None:
+    bad = changed(document, ("speed", "tf2", "epoch", *place), new)
+    path.write_text(json.dumps(bad))
+    with pytest.raises(
+        ValueError, match=r"results\.speed\.tf2\.epoch is .* two epochs"
+    ):
+        results.read(path)
+
+
+@pytest.mark.parametrize(
+    ("speed", "message"),
+    [
+        ({}, "results.speed.keras has no graph"),
+        ({"keras": {}}, "results.speed.keras has no graph"),
+        ({"jax": {}}, "results.dialects lacks jax of results.speed"),
+    ],
+)
+def test_reference_of_the_modes_must_be_there(
+    path: Path, document: dict[str, Any], speed: Any, message: str
+) -> None:
+    if "jax" in speed:
+        speed = document["speed"] | speed
+    path.write_text(json.dumps(document | {"speed": speed}))
+    with pytest.raises(ValueError, match=message):
+        results.read(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe{}"])
@@ -330,6 +394,11 @@ def test_exactly_times_and_versions_are_left_out(document: dict[str, Any]) -> No
         *(
             ("dialects", n, "epoch_seconds", e)
             for n in ("keras", "tf2")
+            for e in (0, 1)
+        ),
+        *(
+            ("speed", *mode, "epoch_seconds", e)
+            for mode in (("keras", "graph"), ("tf2", "epoch"))
             for e in (0, 1)
         ),
     }

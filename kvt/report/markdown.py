@@ -21,6 +21,8 @@ _FORMULA_AND_POINT = re.compile(
 )
 # Blocks of code with a title each, and nothing between them.
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
+# Names, punctuation, space: most of a program, in the text's own color.
+_PLAIN = re.compile(r'<span class="[npw]">(.*?)</span>', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def slug(text: str) -> str:
 
 def highlight_python(source: str) -> str:
     """Mark up Python for the page's two color schemes; no wrapping element."""
-    return str(highlight(source, PythonLexer(), HtmlFormatter(nowrap=True)))
+    marked = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True))
+    return _PLAIN.sub(r"\1", marked)
 
 
 def to_html(source: str, section: str, outline: Outline) -> str:
