@@ -1,5 +1,6 @@
 """What all tests and all notebooks under test share."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if not ROUNDS_ALIKE:
                 patterns = ROUNDED.get(notebook.path.stem, ())
                 notebook.sanitize_patterns.update(dict.fromkeys(patterns, "figure"))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over all that the tests' modules have imported.
+
+    `keras.backend.clear_session` collects, and so does each run of a section: TensorFlow's
+    hundreds of thousands of objects, which are never garbage, took most of its time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
