@@ -19,6 +19,7 @@ from tests.test_training import Log, in_numpy, in_tensorflow_1
 
 Section = dict[str, Any]
 LARGEST = {**dict.fromkeys(sections.MODELS, 120), "04_convolutional_network": 40}
+FEW = {"batch_size": 8, "epochs": 2, "validation_split": 0.2}
 MODES = [1, 2, 3, 5, 1000, "epoch"]
 
 
@@ -84,18 +85,21 @@ def test_many_steps_a_call_leave_the_bits_of_single_steps(notebook: str) -> None
     property_holds()
 
 
-@pytest.mark.parametrize("notebook", sections.MODELS[:3])
+@pytest.fixture(scope="module", params=sections.MODELS[:3])
+def under_xla(request: pytest.FixtureRequest) -> tuple[Section, sections.Run]:
+    """A section, and its training by XLA in single steps."""
+    section = sections.define(request.param, train_size=50)
+    section["session"].close()
+    return section, train(section, **FEW, jit_compile=True)
+
+
 @pytest.mark.parametrize("mode", MODES[1:])
 def test_xla_computes_the_same_however_many_steps_a_call(
-    notebook: str, mode: int | str
+    under_xla: tuple[Section, sections.Run], mode: int | str
 ) -> None:
-    section = sections.define(notebook, train_size=50)
-    section["session"].close()
-    options = {"batch_size": 8, "epochs": 2, "validation_split": 0.2}
-    single = train(section, **options, jit_compile=True)
-    assert_same(
-        train(section, **options, steps_per_execution=mode, jit_compile=True), single
-    )
+    section, single = under_xla
+    options = {**FEW, "steps_per_execution": mode}
+    assert_same(train(section, **options, jit_compile=True), single)
 
 
 # What the loop is told
