@@ -43,8 +43,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over all that the tests' modules have imported.
 
-    `keras.backend.clear_session` collects, and so does each run of a section: TensorFlow's
-    hundreds of thousands of objects, which are never garbage, took most of its time.
+    `keras.backend.clear_session` collects whenever a test defines a section anew, and
+    hundreds of thousands of TensorFlow's objects, never garbage, took most of the time.
     """
     gc.collect()
     gc.freeze()

@@ -33,8 +33,8 @@ WATCH = """
 window.blocked = [];
 addEventListener("securitypolicyviolation", (e) => blocked.push(e.violatedDirective));
 """
-# Contrast follows from how an element and all around it look. axe takes milliseconds for
-# each of 23,000 tokens of code: let it judge every look, but none more than 6 times.
+# Contrast follows from how an element and all around it look. axe takes milliseconds to
+# judge one, and the report has 23,000: let it judge every look, but none over 6 times.
 FEW_OF_A_LOOK = """
 axe.configure({rules: [{id: "color-contrast", selector: "[data-judged]"}]});
 const properties = ["color", "background", "font-size", "font-weight", "opacity",
