@@ -1,5 +1,6 @@
 """Section 05: stopped, killed and resumed, each dialect ends with the same bits."""
 
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -93,6 +94,7 @@ def train(dialect: str, saves: bool, death: str, bits: Path) -> None:
     `death` is "epoch" to be killed at an epoch's end, "write" to be killed while a
     checkpoint is written, else nothing.
     """
+    gc.freeze()  # what the parent has imported is never garbage
     if death == "write":
         os.fsync = kill
     left = recipes.run(CHECKPOINTS, change=definitions, before="resume-agree", **SMALL)
