@@ -14,9 +14,10 @@ help: ## list these targets
 report: $(VENV)/installed ## run every notebook and write reports/index.html
 	@$(BIN)/kvt report
 
-# By whole files: a notebook's cells need one kernel, and fixtures their module.
+# By whole files: a notebook's cells need one kernel, and fixtures their module. In the
+# order of conftest.py, the longest first; xdist would begin with those of most tests.
 test: $(VENV)/installed ## run the unit tests, and every committed notebook
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 notebooks: $(VENV)/installed ## run the committed notebooks anew: their outputs and their results
 	@set -e; for notebook in $$(grep -l '^    "results_path: ' notebooks/*.ipynb); do \

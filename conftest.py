@@ -26,12 +26,34 @@ ROUNDED = {
     "06_why_results_differ": (rf"{NUMBER}( to{NUMBER})?",),
 }
 
+# Workers are given whole files, and those that take longest first: one that began late
+# would leave the other worker idle.
+LONGEST = (
+    "06_why_results_differ.ipynb",
+    "test_report_browser.py",
+    "test_bit_for_bit.py",
+    "test_recipes_regularization.py",
+    "test_differences.py",
+    "test_recipes_optimizers.py",
+    "05_training_recipes.ipynb",
+    "test_recipes_stopping.py",
+    "test_compiled.py",
+    "04_convolutional_network.ipynb",
+    "test_report_parallel.py",
+    "test_recipes_pipelines.py",
+    "test_injected_errors.py",
+    "test_inside_fit.py",
+)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Compare figures by their alternative text, as nbval itself compares no PNG.
+    """Sort the longest files to the front, and say how notebooks are compared.
 
-    Processors round differently, and that shows in the last digits of an SVG's paths.
+    Figures are compared by their alternative text, as nbval itself compares no PNG:
+    processors round differently, and that shows in the last digits of an SVG's paths.
     """
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     for notebook in {item.parent for item in items}:
         if isinstance(notebook, IPyNbFile):
             notebook.skip_compare += ("image/svg+xml",)
