@@ -52,6 +52,11 @@ for (const it of document.querySelectorAll("*")) {  // a parent before its child
   times[judged] = (times[judged] ?? 0) + 1;
   if (times[judged] <= 6) it.dataset.judged = "";
 }
+// No other rule asks about a token, which has a class and text and nothing else.
+for (const it of document.querySelectorAll("pre span:not([data-judged])")) {
+  const bare = it.getAttributeNames().every((name) => name === "class");
+  if (bare && !it.children.length) it.replaceWith(it.textContent);
+}
 """
 PLOT = """<svg xmlns="http://www.w3.org/2000/svg" width="300" height="80"
  viewBox="0 0 300 80"><text x="9" y="40" fill="currentColor">loss</text>
@@ -251,8 +256,8 @@ def few_of_a_look() -> Any:
 
 
 def test_a_single_pale_word_is_found_among_few_of_a_look(visit: Visit) -> None:
+    assert few_of_a_look().run(visit()).generate_report() == NOTHING
     tab = visit()
-    assert few_of_a_look().run(tab).generate_report() == NOTHING
     further = tab.get_by_text("further", exact=True).nth(50)
     further.evaluate("it => it.style.color = '#ccc'")
     assert "insufficient color contrast" in few_of_a_look().run(tab).generate_report()
