@@ -65,8 +65,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Let the garbage collector pass over all that the tests' modules have imported.
 
-    `keras.backend.clear_session` collects whenever a test defines a section anew, and
-    hundreds of thousands of TensorFlow's objects, never garbage, took most of the time.
+    It would look through hundreds of thousands of TensorFlow's objects, which are never
+    garbage, again and again while tests trace graphs.
     """
     gc.collect()
     gc.freeze()

@@ -40,7 +40,7 @@ def run(
     cell with the id `before` is the first that is not run. Like Jupyter, this tells
     linecache the sources, which functions may be asked for.
     """
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # no collection each time
     keras.config.set_floatx("float32")  # whatever another test has left
     keras.config.set_dtype_policy("float32")
     namespace: Namespace = {"__name__": NOTEBOOK, "display": lambda *shown: None}

@@ -33,7 +33,7 @@ def define(notebook: str, **parameters: object) -> dict[str, Any]:
 
     Training and what follows it is left to the caller; so is TensorBoard.
     """
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # no collection each time
     keras.config.set_dtype_policy(str(parameters.get("dtype", "float32")))
     namespace: dict[str, Any] = {"__name__": notebook}
     with contextlib.redirect_stdout(io.StringIO()):

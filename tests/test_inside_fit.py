@@ -50,7 +50,7 @@ def run(
 
     Like Jupyter, it tells linecache their sources, which the notebook reads.
     """
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # no collection each time
     namespace: Namespace = {"__name__": NOTEBOOK}
     for number, original in enumerate(code()):
         source, name = change(original), f"<{NOTEBOOK} {number}>"
