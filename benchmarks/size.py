@@ -30,7 +30,7 @@ MODES = {"step": {}, "10 steps": {"steps_per_execution": 10}} | {
     "epoch": {"steps_per_execution": "epoch"},
     "epoch, XLA": {"steps_per_execution": "epoch", "jit_compile": True},
 }
-ROUNDS = 7
+ROUNDS = 3
 ACTIVATIONS = 2 * (32 + 10)  # floats an example, forward and backward
 WEIGHTS = 25_450
 
@@ -88,7 +88,7 @@ def times(section: dict, sizes: list[tuple[int, int]]) -> dict:
     taken: dict = {(size, name): [] for size in sizes for name in MODES}
     for _ in range(ROUNDS):
         for (size, name), seconds in taken.items():
-            if sum(seconds) < 3:
+            if sum(seconds) < 2:
                 seconds.append(epochs(section, *size, MODES[name]))
     return {key: statistics.median(seconds) for key, seconds in taken.items()}
 
@@ -119,7 +119,7 @@ def straightness(seconds: dict, sizes: list[tuple[int, int]]) -> str:
 def main() -> None:
     section = sections.define("03_feedforward_network", train_size=10)
     by_examples = [(n, 128) for n in EXAMPLES]
-    by_batch = [(10_000, batch_size) for batch_size in BATCHES]
+    by_batch = [(2_000, batch_size) for batch_size in BATCHES]
     seconds = times(section, by_examples + by_batch)
     head = "| examples | batch | " + " | ".join(MODES) + " |\n"
     head += "| ---: | ---: |" + " ---: |" * len(MODES)
