@@ -58,7 +58,14 @@ def epochs(section: dict, n: int, batch_size: int, mode: dict[str, Any]) -> floa
 
 
 def peak() -> int:
-    """Return this process's peak of resident bytes; Linux counts in kibibytes."""
+    """Return this process's peak of resident bytes.
+
+    On Linux not from getrusage, whose peak is also that of the parent.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        peaks = (line for line in status.read_text().splitlines() if "VmHWM" in line)
+        return int(next(peaks).split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
