@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kvt.report import notebooks
-from kvt.report.build import build, find, plan
+from kvt.report.build import build, find, plan, read
 from kvt.report.execute import ExecutionError
 from kvt.report.parameters import ParameterError, injected
 
@@ -139,7 +139,7 @@ def test_comparison_runs_last_whatever_its_number(tmp_path: Path) -> None:
         shutil.copy(
             SECTIONS / f"{name}.ipynb", tmp_path / f"0{number}_{name[3:]}.ipynb"
         )
-    runs = plan(find(tmp_path), "digits", {})
+    runs = plan(read(find(tmp_path)), "digits", {})
     assert [run.path.name for run in runs] == ["01_line.ipynb", "00_comparison.ipynb"]
 
 

@@ -37,6 +37,9 @@ RESERVED = {
 }
 
 
+Known = Mapping[Path, tuple[NotebookNode, dict[str, Parameter]]]
+
+
 @dataclass(frozen=True)
 class Run:
     """One notebook that will be run, as it was read, and with which checked values."""
@@ -71,9 +74,10 @@ def build(
     """
     paths = find(notebooks)
     _refuse_foreign(output, notebooks)
-    plan(paths, "digits", parameters)  # refuses, before anything is fetched
+    known = read(paths)
+    plan(known, "digits", parameters)  # refuses, before anything is fetched
     name, reason = data.resolve(dataset)
-    runs = plan(paths, name, parameters)
+    runs = plan(known, name, parameters)
     print(f"data set: {reason}", flush=True)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output, prefix=".staging-") as directory:
@@ -116,7 +120,12 @@ def find(directory: Path) -> list[Path]:
     return paths
 
 
-def plan(paths: Sequence[Path], dataset: str, given: Mapping[str, object]) -> list[Run]:
+def read(paths: Sequence[Path]) -> Known:
+    """Read the notebooks, and which parameters each of them has."""
+    return {path: _read(path) for path in paths}
+
+
+def plan(known: Known, dataset: str, given: Mapping[str, object]) -> list[Run]:
     """Check the given parameters, and settle every notebook's values.
 
     A parameter goes to each notebook that has it; one that none has is refused. The
@@ -125,7 +134,6 @@ def plan(paths: Sequence[Path], dataset: str, given: Mapping[str, object]) -> li
     for name in given:
         if name in RESERVED:
             raise ParameterError(f"parameter {name!r}: {RESERVED[name]}")
-    known = {path: _read(path) for path in paths}
     everywhere = {name for _, parameters in known.values() for name in parameters}
     for name in given:
         if name not in everywhere:

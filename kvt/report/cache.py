@@ -110,7 +110,7 @@ def source() -> str:
 def committed(name: str) -> list[list[Any]]:
     """The code of the committed notebook with this name, where there is one."""
     path = KVT.parent / "notebooks" / f"{name}.ipynb"
-    return code(notebooks.read(path)) if path.exists() else []
+    return code(notebooks.loads(path.read_text("utf-8"))) if path.exists() else []
 
 
 def data(dataset: str) -> str:

@@ -1,5 +1,6 @@
 """Prose: a notebook's markdown as HTML for the one page that all of them share."""
 
+import functools
 import html
 import re
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ _FORMULA_AND_POINT = re.compile(
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
 # Names, punctuation, space: most of a program, in the text's own color.
 _PLAIN = re.compile(r'<span class="[npw]">(.*?)</span>', re.DOTALL)
+_PYTHON, _NO_WRAP = PythonLexer(), HtmlFormatter(nowrap=True)
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,10 @@ def slug(text: str) -> str:
     return "-".join(re.findall(r"\w+", plain.lower())) or "part"
 
 
+@functools.cache  # one code is shown in several places
 def highlight_python(source: str) -> str:
     """Mark up Python for the page's two color schemes; no wrapping element."""
-    marked = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True))
+    marked = highlight(source, _PYTHON, _NO_WRAP)
     return _PLAIN.sub(r"\1", marked)
 
 

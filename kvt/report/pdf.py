@@ -7,8 +7,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from pypdf import PdfReader
-
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TIMEOUT = 300  # seconds; a report takes about five
 
@@ -47,6 +45,8 @@ def write(page: str, output: Path, *, browser: str) -> None:
 
 def page_numbers(pdf: Path) -> dict[str, int]:
     """Return the page, from 1, of each id that a link in the PDF leads to."""
+    from pypdf import PdfReader  # here: a report that is not printed does without
+
     reader = PdfReader(pdf)
     numbers = {}
     for name, destination in reader.named_destinations.items():

@@ -100,11 +100,14 @@ class _ReportExporter(HTMLExporter):
     """nbconvert's HTML with this project's template and filters."""
 
     def __init__(self) -> None:
-        priority = {"display_data_priority": SHOWN}
+        config = Config()
+        config.NbConvertBase.display_data_priority = SHOWN
+        # Each would copy and check the notebook, and none has anything to change.
+        config.HTMLExporter.default_preprocessors = []
         super().__init__(  # type: ignore[no-untyped-call]
             template_name="report",
             extra_template_basedirs=[str(TEMPLATES)],
-            config=Config({"NbConvertBase": priority}),
+            config=config,
         )
 
     def from_notebook_node(  # type: ignore[override]
