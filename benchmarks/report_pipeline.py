@@ -45,7 +45,7 @@ CELLS = (
 PROVIDED = """The other tools are no part of the project's environment.
 Install them into one of their own, with Node there for MyST:
     pip install mystmd marimo jupyter-cache jupyter-server ipykernel
-and put its bin last on the PATH."""
+and put its bin first on the PATH: MyST runs notebooks by whatever `python` is."""
 
 TEXT = """# The report's pipeline
 
@@ -196,7 +196,7 @@ def timed(tool: Tool, count: int) -> list[float]:
             run(tool.commands(here), here) for _ in range(2 if tool.again else 1)
         ]
         if tool.needs == "myst" and len(list(here.glob("_build/execute/*"))) < count:
-            raise SystemExit("myst built without executing: is jupyter-server there?")
+            raise SystemExit("MyST executed nothing: has `python` jupyter-server?")
         return seconds
 
 
