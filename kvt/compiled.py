@@ -7,7 +7,6 @@ and history have the bits that they have step by step.
 """
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,15 +14,15 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from kvt.batches import Batches, Cut, Rows
+from kvt import data
+from kvt.batches import Batches, Cut
 from kvt.training import Mean, Pass, Step
 
 Array = NDArray[Any]
 Tensors = tuple[tf.Tensor, ...]
 Figures = dict[str, tf.Tensor]
-Execute = Callable[..., tuple[Figures, Figures]]
+Batch = Callable[[Any, int], Tensors]  # the batch at a row, of so many examples
 Run = Callable[[Array], tuple[Figures, Figures]]
-ALIGNMENT = 64  # bytes: TensorFlow copies what begins elsewhere
 UNROLLED = 8  # steps a round: a round of tf.while_loop costs as much as some operations
 
 
@@ -68,8 +67,8 @@ def passes(
     """Return a function that goes once through `batches`, some steps at a time.
 
     `steps_per_execution` is a count of steps, or "epoch"; `jit_compile` compiles them
-    together by XLA. An epoch's examples are put on the device once, in their order;
-    those of fewer steps each time they are needed, so that they take little memory.
+    together by XLA. An epoch gathers its batches in the graph; those of fewer steps are
+    gathered in NumPy, each time they are needed. Either takes little memory.
 
     Raises ValueError where the batches come one by one.
     """
@@ -84,11 +83,8 @@ def passes(
     cuts = range(0, len(batches.order), steps * size)
     orders = [batches.order[start : start + steps * size] for start in cuts]
 
-    def execute(*examples: tf.Tensor) -> tuple[Figures, Figures]:
-        return _execute(step, examples, size, 1 if jit_compile else UNROLLED)
-
-    once = len(orders) == 1
-    run = (_captured if once else _fed)(execute, batches.arrays, orders[0], jit_compile)
+    build = _gathered if len(orders) == 1 else _fed
+    run = build(step, batches, jit_compile)
 
     def one_pass() -> Pass:
         mean = Means()
@@ -104,18 +100,27 @@ def passes(
     return one_pass
 
 
-def _captured(execute: Execute, arrays: Rows, order: Array, jit_compile: bool) -> Run:
-    """Return what runs all examples, put on the device once: its graph holds them.
+def _gathered(step: Step, batches: Cut, jit_compile: bool) -> Run:
+    """Return what runs a whole epoch: its graph holds the examples and their order.
 
     As arguments they would be bound and checked at each call, and even to find that
     there are none takes longer than a short epoch: so `call_flat`, which does not.
     """
-    examples = _on_device(arrays, order)
+    examples = tuple(map(_in_place, batches.arrays))
+    order = tf.constant(batches.order, tf.int32)
+
+    def batch(start: Any, size: int) -> Tensors:
+        rows = tf.slice(order, [start], [size])
+        return tuple(tf.gather(array, rows) for array in examples)
 
     @functools.cache  # traced by the first epoch
     def traced() -> Any:
         function = tf.function(
-            lambda: execute(*examples), autograph=False, jit_compile=jit_compile
+            lambda: _execute(
+                step, batch, len(batches.order), batches.batch_size, jit_compile
+            ),
+            autograph=False,
+            jit_compile=jit_compile,
         ).get_concrete_function()
         names = tuple(map(sorted, function.structured_outputs))  # as tf.nest sorts
         return function, function.captured_inputs, names
@@ -131,27 +136,34 @@ def _captured(execute: Execute, arrays: Rows, order: Array, jit_compile: bool) -
     return run
 
 
-def _fed(execute: Execute, arrays: Rows, order: Array, jit_compile: bool) -> Run:
-    """Return what puts some examples on the device and runs them."""
+def _fed(step: Step, batches: Cut, jit_compile: bool) -> Run:
+    """Return what puts some examples on the device, in their order, and runs them."""
+
+    def execute(*examples: tf.Tensor) -> tuple[Figures, Figures]:
+        def batch(start: Any, size: int) -> Tensors:
+            return tuple(_rows(array, start, size) for array in examples)
+
+        n = examples[0].shape[0]
+        return _execute(step, batch, n, batches.batch_size, jit_compile)
+
     graph = tf.function(execute, autograph=False, jit_compile=jit_compile)
-    return lambda order: graph(*_on_device(arrays, order))
+    return lambda order: graph(*(_take(array, order) for array in batches.arrays))
 
 
 def _execute(
-    step: Step, examples: Tensors, size: int, unrolled: int
+    step: Step, batch: Batch, n: int, size: int, jit_compile: bool
 ) -> tuple[Figures, Figures]:
-    """Run a step on batch after batch of the examples, in a graph.
+    """Run a step on batch after batch of n examples, in a graph.
 
     Returns what it returned for full batches, stacked, and what for the smaller last
     one; either is empty where there is none.
     """
-    full, rest = divmod(examples[0].shape[0], size)
+    full, rest = divmod(n, size)
     figures: Figures = {}
     if full:
-        figures = _loop(
-            lambda i: step(*_rows(examples, i * size, size)), full, unrolled
-        )
-    last = step(*_rows(examples, full * size, rest)) if rest else {}
+        unrolled = 1 if jit_compile else UNROLLED
+        figures = _loop(lambda i: step(*batch(i * size, size)), full, unrolled)
+    last = step(*batch(full * size, rest)) if rest else {}
     return figures, dict(last)
 
 
@@ -189,12 +201,10 @@ def _loop(
     }
 
 
-def _rows(examples: Tensors, start: Any, size: int) -> Tensors:
-    """Cut a batch of known shape; along the first axis that copies nothing."""
-    return tuple(
-        tf.slice(array, [start] + [0] * (array.ndim - 1), [size, *array.shape[1:]])
-        for array in examples
-    )
+def _rows(array: tf.Tensor, start: Any, size: int) -> tf.Tensor:
+    """Cut rows off, of known shape; along the first axis that copies nothing."""
+    begin = [start] + [0] * (array.ndim - 1)
+    return tf.slice(array, begin, [size, *array.shape[1:]])
 
 
 def _fetch(figures: tuple[Figures, Figures]) -> tuple[dict[str, Array], ...]:
@@ -202,17 +212,23 @@ def _fetch(figures: tuple[Figures, Figures]) -> tuple[dict[str, Array], ...]:
     return tuple({name: v.numpy() for name, v in part.items()} for part in figures)
 
 
-def _on_device(arrays: Rows, order: Array) -> Tensors:
-    """Return the rows in their order as tensors, copied once."""
-    return tuple(_take(array, order) for array in arrays)
+def _in_place(array: Array) -> tf.Tensor:
+    """Return an array as a tensor, without a copy if it lies as `data.empty`'s do.
+
+    DLPack would take what begins elsewhere too, and operations then end the process.
+    """
+    aligned = array.ctypes.data % data.ALIGNMENT == 0
+    if aligned and array.flags.c_contiguous and array.flags.writeable:
+        return _shared(array)
+    return tf.constant(array)
 
 
 def _take(array: Array, order: Array) -> tf.Tensor:
     """Copy rows to where TensorFlow can use them without a copy of its own."""
-    shape = (len(order), *array.shape[1:])
-    length = math.prod(shape) * array.itemsize
-    memory = np.empty(length + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    rows = memory[start : start + length].view(array.dtype).reshape(shape)
+    rows = data.empty((len(order), *array.shape[1:]), array.dtype)
     np.take(array, order, axis=0, out=rows, mode="clip")  # "raise" would copy twice
-    return tf.experimental.dlpack.from_dlpack(rows.__dlpack__())
+    return _shared(rows)
+
+
+def _shared(array: Array) -> tf.Tensor:
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

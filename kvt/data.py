@@ -16,6 +16,7 @@ from kvt.mnist import Array, Arrays
 from kvt.quiet import quiet
 
 DATASETS = {"digits": 1_500, "mnist": 60_000}  # name: training examples
+ALIGNMENT = 64  # bytes: TensorFlow's operations read no memory that begins elsewhere
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +157,18 @@ def example_order(n: int, seed: int) -> npt.NDArray[np.int64]:
     return shuffled
 
 
+def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Return an array of any values, in memory that TensorFlow can read in place.
+
+    NumPy's own begins at a multiple of 16 bytes, TensorFlow needs one of 64.
+    """
+    dtype = np.dtype(dtype)
+    length = math.prod(shape) * dtype.itemsize
+    memory = np.empty(length + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + length].view(dtype).reshape(shape)
+
+
 def _check_name(dataset: str, known: tuple[str, ...]) -> None:
     if dataset not in known:
         raise ValueError(f"unknown dataset {dataset!r}; use one of: {', '.join(known)}")
@@ -167,7 +180,8 @@ def _sha256(*arrays: Array) -> str:
 
 
 def _images(x: Array, image_shape: tuple[int, ...], dtype: str) -> Array:
-    images = x.reshape(len(x), *image_shape).astype(dtype)
+    images = empty((len(x), *image_shape), dtype)
+    images[...] = x.reshape(images.shape)
     images /= 255  # in place: MNIST in float64 takes 376 MB
     return images
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvt
-from kvt import compiled, parity
+from kvt import compiled, data, parity
 from kvt.training import Mean
 from tests import sections
 from tests.test_training import Log, in_numpy, in_tensorflow_1
@@ -302,12 +302,33 @@ def test_many_batches_are_added_as_one_after_the_other(
         assert all_at_once.result() == one.result(), start
 
 
-def test_examples_lie_on_the_device_in_their_order_and_aligned() -> None:
+def test_examples_are_taken_in_their_order() -> None:
     x = np.arange(15, dtype=np.uint8).reshape(5, 3)
     order = np.array([4, 0, 3])
-    (tensor,) = compiled._on_device((x[::-1],), order)
+    tensor = compiled._take(x[::-1], order)
     assert tensor.dtype == tf.uint8
     np.testing.assert_array_equal(tensor, x[::-1][order])
+
+
+def test_an_epoch_reads_the_loader_s_images_where_they_lie() -> None:
+    x = data.load("digits").x_train
+    before = compiled._in_place(x)
+    x[0, 0] = 0.5
+    assert before[0, 0] == 0.5
+
+
+@pytest.mark.parametrize("how", ["elsewhere", "backwards", "read only"])
+def test_an_epoch_copies_what_it_cannot_read_in_place(how: str) -> None:
+    values = np.arange(33, dtype=np.float32).reshape(11, 3)
+    x = data.empty((11, 3), "float32")
+    if how == "elsewhere":
+        x = data.empty((34,), "float32")[1:].reshape(11, 3)
+    if how == "backwards":
+        x = x[::-1]
+    x[...] = values
+    x.flags.writeable = how != "read only"
+    rows = tf.gather(compiled._in_place(x), range(11))  # which ends the process else
+    np.testing.assert_array_equal(rows, values)
 
 
 def test_images_may_stay_bytes_until_their_batch_is_cast() -> None:
