@@ -33,6 +33,7 @@ import numpy as np
 
 from benchmarks.contenders import CONTENDERS
 from kvt import data
+from kvt.report import provenance
 from tests import sections
 
 HERE = Path(__file__)
@@ -285,11 +286,11 @@ def versions(pythons: dict[str, str]) -> str:
 
 
 def processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":")[1].strip()
-    return platform.processor() or platform.machine()
+    """Its name, and its widest vectors where the system says."""
+    told = Path("/proc/cpuinfo")
+    flags = told.read_text().split() if told.exists() else []
+    widest = [name for name in ("avx512f", "avx2") if name in flags][:1]
+    return " with ".join([provenance.processor(), *widest])
 
 
 def interpreters(other: str) -> dict[str, str]:
