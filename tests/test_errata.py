@@ -1,6 +1,7 @@
 """What holds for the replays of 2017, and for the errors that go into them."""
 
 import dataclasses
+import functools
 import inspect
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,6 @@ from kvt.differences.replay import MODELS, Parts, Replays
 
 TRAINING = [erratum for erratum in ERRATA if erratum.part]
 PAIRS = [(e, model) for e in TRAINING for model in e.models]
-
-
-def named(name: str) -> Erratum:
-    (erratum,) = (erratum for erratum in ERRATA if erratum.name == name)
-    return erratum
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +217,12 @@ def test_erratum_without_effect_is_refused(replays: Replays) -> None:
         nothing.measure(replays)
 
 
-# The convolutional network's are measured where its section is run.
-QUICK = [e for e in ERRATA if e.models[0] != "convolutional" or e.part == "loss"]
+# The convolutional network's are measured where its section is run, the others once.
+QUICK = [
+    dataclasses.replace(erratum, effect=functools.cache(erratum.effect))
+    for erratum in ERRATA
+    if erratum.models[0] != "convolutional" or erratum.part == "loss"
+]
 
 
 @pytest.mark.parametrize("erratum", QUICK, ids=lambda erratum: erratum.name)
@@ -237,7 +237,7 @@ def test_erratum_shows_its_effect_beside_both_codes(
 
 
 def rows(name: str, replays: Replays) -> dict[str, tuple[str, str]]:
-    erratum = named(name)
+    (erratum,) = (erratum for erratum in QUICK if erratum.name == name)
     return erratum.effect(erratum, replays)
 
 
