@@ -285,9 +285,11 @@ class Training:
         signature = [
             tf.TensorSpec((None, *v.shape[1:]), v.dtype) for v in (self._x, self._y)
         ]
-        self.train_step = recipe.compile(self._train, signature)
-        self.test_step = recipe.compile(self._measure, signature)
-        self._predict_step = recipe.compile(self._predict, signature[:1])
+        # AutoGraph would search every part for conditions on tensors: there are none.
+        as_written = tf.autograph.experimental.do_not_convert
+        self.train_step = recipe.compile(as_written(self._train), signature)
+        self.test_step = recipe.compile(as_written(self._measure), signature)
+        self._predict_step = recipe.compile(as_written(self._predict), signature[:1])
 
     def run(self, initial: Weights, seed: int) -> Run:
         """Train from `initial` as the recipe says, and keep what is compared."""

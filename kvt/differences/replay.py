@@ -7,6 +7,8 @@ As they stand, the parts are right: a training of them equals `kvt.fit`, bit for
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -378,8 +380,11 @@ def _pass(
     batches: Sequence[Array],
 ) -> Figures:
     """Take one step a batch; note whether they updated the weights, and by what."""
+    # In this thread: handing the small graphs' operations to others takes longer.
+    inline = tf1.RunOptions(inter_op_thread_pool=-1)
+    here = SimpleNamespace(run=partial(session.run, options=inline))
     before = session.run(net.updates)
-    figures = [step(session, net, side.x[batch], side.y[batch]) for batch in batches]
+    figures = [step(here, net, side.x[batch], side.y[batch]) for batch in batches]
     updates = int(session.run(net.updates) - before)
     visits = np.bincount(np.concatenate(batches), minlength=len(side.x))
     if updates:
