@@ -313,7 +313,7 @@ def test_table_leaves_out_what_is_missing(replays: Replays) -> None:
 def test_first_two_errors_make_the_validation_accuracy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fewer = dataclasses.replace(MODELS["logistic"], epochs=4)
+    fewer = dataclasses.replace(MODELS["logistic"], epochs=2)
     monkeypatch.setitem(MODELS, "logistic", fewer)
     table = errata_tables.which_error(Replays("digits"), "logistic")
     without = {name: float(value) for name, _, value in table.rows}
