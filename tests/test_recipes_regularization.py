@@ -170,6 +170,11 @@ WRONG = {
     "loss not focal": (OWN, "own-loss", "tf1.square(1 - p) * losses", "losses"),
     "top 3 for top 2": (OWN, "own-metric", "y_pred, right, k=2", "y_pred, right, k=3"),
 }
+# Another order of factors changes the last bit of γ's updates, which small ones lose
+# when they are added to 1. Of updates as large as these, half show it for any seed.
+OTHER_VALUES = {
+    "gradients whose sum sorts behind the scope": {"learning_rate": 3, "batch_size": 5},
+}
 
 
 @pytest.mark.parametrize("wrong", WRONG)
@@ -194,7 +199,7 @@ def test_the_notebook_finds(wrong: str) -> None:
         return source.replace(right, error)
 
     with pytest.raises(AssertionError, match=r"'tf[12]', Parity"):
-        recipes.run(chapter, change=change, **FEW)
+        recipes.run(chapter, change=change, **(FEW | OTHER_VALUES.get(wrong, {})))
     assert sum(found) == 1
 
 
