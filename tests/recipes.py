@@ -32,13 +32,15 @@ def run(
     *names: str,
     change: Callable[[str], str] = lambda source: source,
     before: str = "",
+    without: tuple[str, ...] = (),
     **values: object,
 ) -> Namespace:
     """Run what all recipes share, then the named chapters; return what they leave.
 
-    Each cell's source passes through `change`, `values` override parameters, and the
-    cell with the id `before` is the first that is not run. Like Jupyter, this tells
-    linecache the sources, which functions may be asked for.
+    Each cell's source passes through `change`, `values` override parameters, the cell
+    with the id `before` is the first that is not run, and cells whose ids begin with
+    what `without` names are left out. Like Jupyter, this tells linecache the sources,
+    which functions may be asked for.
     """
     keras.backend.clear_session(free_memory=False)  # no collection each time
     keras.config.set_floatx("float32")  # whatever another test has left
@@ -47,6 +49,8 @@ def run(
     for number, cell in enumerate(_cells(names)):
         if cell["id"] == before:
             break
+        if cell["id"].startswith(without):
+            continue
         source, file = change(cell["source"]), f"<{NOTEBOOK} {number}>"
         lines = source.splitlines(keepends=True)
         linecache.cache[file] = (len(source), None, lines, file)

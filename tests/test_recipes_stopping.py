@@ -30,9 +30,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"batch_size": 7, "epochs": 1, "seed": 4},
-        {"batch_size": 500, "train_size": 90, "validation_split": 0.5},
-        {"validation_split": 0.0, "epochs": 2},
+        {"batch_size": 7, "epochs": 1, "validation_split": 0.0, "seed": 4},
+        {"batch_size": 500, "train_size": 90, "epochs": 2, "validation_split": 0.5},
     ],
 )
 def test_both_chapters_hold_under_other_parameters(parameters: dict[str, Any]) -> None:
