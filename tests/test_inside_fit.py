@@ -107,7 +107,7 @@ def trainings(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(max_examples=2)
+@settings(max_examples=1)
 @given(parameters=trainings())
 @example(
     parameters={
@@ -124,9 +124,11 @@ def test_rungs_agree_whatever_the_parameters(parameters: dict[str, Any]) -> None
 
 
 def test_a_rung_that_computes_something_else_stops_the_notebook() -> None:
+    others = [rung(name) for name in ("train_on_batch", "train_step", "GradientTape")]
+
     def change(source: str) -> str:
         if source != rung("raw variables"):
-            return source
+            return "" if source in others else source
         changed = source.replace("learning_rate * gradient", "0.1000001 * gradient")
         assert changed != source
         return changed
