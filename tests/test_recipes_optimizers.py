@@ -1,5 +1,6 @@
 """Section 05, optimizers and schedules: written out, they are Keras's to the bit."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -80,11 +81,16 @@ def run_rows(
 ) -> recipes.Namespace:
     """Run some rows of a chapter, each cell changed by `change`."""
     others = without_others(chapter, set(rows))
-    return recipes.run(
-        chapter,
-        change=lambda source: "" if source in others else change(source),
-        **(SMALL | values),
-    )
+
+    def change_all(source: str) -> str:
+        """Leave other rows out, and the trainings of those that these make use of."""
+        if source in others:
+            return ""
+        if source.split("\n")[0].partition(" · ")[2] in {*USES, "Momentum"} - {*rows}:
+            source = re.sub(r"\n\w+ = train_tf2\(\w+\)$", "", source)
+        return change(source)
+
+    return recipes.run(chapter, change=change_all, **(SMALL | values))
 
 
 @pytest.fixture(scope="module")
