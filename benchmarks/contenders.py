@@ -157,7 +157,8 @@ def step_by_unit(weights: Weights) -> Any:
     """The same model, written for the products that this backend is quick at.
 
     A dense layer's weights hold a row a unit, (10, 784) or (1024, 3136), and what it
-    returns a column an example: no product then needs a large matrix transposed. Maxima
+    returns a column an example: no product then needs a large matrix transposed.
+    Gradients of a convolution are convolutions again, which run at its rate. Maxima
     are taken before the rectifier, which then has a quarter to do, and the update is
     one operation, TensorFlow 1's own. Sums are ordered otherwise than in Keras: equal
     to rounding, not to the bit.
@@ -166,11 +167,24 @@ def step_by_unit(weights: Weights) -> Any:
 
     *layers, w, b = (tf.Variable(v.T if v.ndim == 2 else v) for v in weights)
 
+    @tf.custom_gradient
+    def convolved(x, k):  # (b, h, w, i), (5, 5, i, o)
+        def gradients(upstream):  # (b, h, w, o)
+            turned = tf.transpose(k[::-1, ::-1], (0, 1, 3, 2))
+            padded = tf.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+            across = tf.transpose(padded, (3, 1, 2, 0))  # examples for channels
+            filters = tf.transpose(upstream, (1, 2, 0, 3))
+            return tf.nn.conv2d(upstream, turned, 1, "SAME"), tf.transpose(
+                tf.nn.conv2d(across, filters, 1, "VALID"), (1, 2, 0, 3)
+            )
+
+        return tf.nn.conv2d(x, k, 1, "SAME"), gradients
+
     def forward(x):  # (b, 784) or (b, 28, 28, 1)
         if layers:
             k1, c1, k2, c2, w1, b1 = layers
             for k, c in ((k1, c1), (k2, c2)):
-                x = tf.nn.bias_add(tf.nn.conv2d(x, k, 1, "SAME"), c)
+                x = tf.nn.bias_add(convolved(x, k), c)
                 x = tf.nn.relu(tf.nn.max_pool2d(x, 2, 2, "VALID"))
             x = tf.reshape(x, (-1, w1.shape[1]))  # (b, 3136)
             hidden = tf.matmul(w1, x, transpose_b=True) + b1[:, None]  # (1024, b)
