@@ -4,7 +4,6 @@ NumPy is all that this module needs. scikit-learn is imported when its digits ar
 loaded, TensorFlow when its shuffled order is asked for.
 """
 
-import functools
 import hashlib
 import math
 from dataclasses import dataclass
@@ -145,11 +144,6 @@ def example_order(n: int, seed: int) -> npt.NDArray[np.int64]:
     the seed alone, and is the same in every epoch: Keras shuffles inside a tf.data
     map, which starts the same random stream anew each time.
     """
-    return _shuffled(n, seed).copy()
-
-
-@functools.lru_cache(maxsize=8)  # an epoch asks for the order of the one before
-def _shuffled(n: int, seed: int) -> npt.NDArray[np.int64]:
     with quiet():
         import tensorflow as tf
 
