@@ -6,17 +6,18 @@ from types import ModuleType
 from typing import cast
 
 
-def _import_leanly(module: str, without: str) -> None:
-    """Import a module as if an optional package of its dependencies were missing."""
-    if without in sys.modules:
-        return
-    sys.modules[without] = cast(ModuleType, None)
+def _import_leanly(module: str, without: set[str]) -> None:
+    """Import a module as if optional packages of its dependencies were missing."""
+    hidden = without - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(hidden, cast(ModuleType, None)))
     try:
         importlib.import_module(module)
     finally:
-        del sys.modules[without]
+        for name in hidden:
+            del sys.modules[name]
 
 
-# jsonschema, under nbformat, can check IRIs, by a package that builds a grammar for
-# them while it is imported: over a second, and no notebook's schema asks for one.
-_import_leanly("nbformat", without="rfc3987_syntax")
+# jsonschema, under nbformat, can check IRIs, URIs and durations, and no notebook's
+# schema asks for one. The package for IRIs builds a grammar while it is imported, which
+# takes over a second.
+_import_leanly("nbformat", {"rfc3987_syntax", "rfc3986_validator", "isoduration"})

@@ -36,11 +36,9 @@ def _digest(text: str) -> str:
 def _code_colors(light: str, dark: str) -> str:
     """Rules for two of Pygments's styles at once, one rule a pair of colors."""
     selectors = defaultdict(list)
+    styles = [get_style_by_name(style) for style in (light, dark)]
     for token, name in STANDARD_TYPES.items():
-        pair = [
-            get_style_by_name(style).style_for_token(token)["color"]
-            for style in (light, dark)
-        ]
+        pair = [style.style_for_token(token)["color"] for style in styles]
         if name and any(pair):
             colors = [f"#{color}" if color else "currentcolor" for color in pair]
             selectors[", ".join(colors)].append(f".code .{name}")
