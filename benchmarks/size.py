@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import kvt
+from benchmarks.training import processor
 from kvt import data
 from tests import sections
 
@@ -157,7 +158,7 @@ Images as `kvt.data` returns them. Those of other origin that do not begin at a 
 multiple of 64 bytes "epoch" copies, once.
 
 Python {platform.python_version()}, TensorFlow {version("tensorflow")}, \
-{os.cpu_count()} threads, {platform.machine()}.
+{processor()}, {os.cpu_count()} threads.
 """
     Path(__file__).with_suffix(".md").write_text(text)
     print(text)

@@ -22,7 +22,7 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks.contenders import Case, Turns, run_raw
-from benchmarks.training import SIZES, milliseconds, write_case
+from benchmarks.training import SIZES, milliseconds, processor, write_case
 from kvt import data
 
 WARM, TIMED, TRACED = 3, 10, 3  # epochs
@@ -140,7 +140,7 @@ tables for what is large. Under XLA a fusion is several operations made one.
 
 {chr(10).join(parts)}
 Python {platform.python_version()}, TensorFlow {version("tensorflow")}, \
-{os.cpu_count()} threads, {platform.machine()}.
+{processor()}, {os.cpu_count()} threads.
 """
     Path(__file__).with_suffix(".md").write_text(text)
     print(text)
