@@ -153,6 +153,22 @@ def run_raw(
     )
 
 
+def convolution(x, k):  # (b, h, w, i), (5, 5, i, o)
+    """Return the convolution, and a function for its gradients, convolutions both."""
+    import tensorflow as tf
+
+    def gradients(upstream):  # (b, h, w, o)
+        turned = tf.transpose(k[::-1, ::-1], (0, 1, 3, 2))
+        padded = tf.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
+        across = tf.transpose(padded, (3, 1, 2, 0))  # examples for channels
+        filters = tf.transpose(upstream, (1, 2, 0, 3))
+        of_kernel = tf.nn.conv2d(across, filters, 1, "VALID")  # (i, 5, 5, o)
+        of_input = tf.nn.conv2d(upstream, turned, 1, "SAME")
+        return of_input, tf.transpose(of_kernel, (1, 2, 0, 3))
+
+    return tf.nn.conv2d(x, k, 1, "SAME"), gradients
+
+
 def step_by_unit(weights: Weights) -> Any:
     """The same model, written for the products that this backend is quick at.
 
@@ -166,19 +182,7 @@ def step_by_unit(weights: Weights) -> Any:
     import tensorflow as tf
 
     *layers, w, b = (tf.Variable(v.T if v.ndim == 2 else v) for v in weights)
-
-    @tf.custom_gradient
-    def convolved(x, k):  # (b, h, w, i), (5, 5, i, o)
-        def gradients(upstream):  # (b, h, w, o)
-            turned = tf.transpose(k[::-1, ::-1], (0, 1, 3, 2))
-            padded = tf.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
-            across = tf.transpose(padded, (3, 1, 2, 0))  # examples for channels
-            filters = tf.transpose(upstream, (1, 2, 0, 3))
-            return tf.nn.conv2d(upstream, turned, 1, "SAME"), tf.transpose(
-                tf.nn.conv2d(across, filters, 1, "VALID"), (1, 2, 0, 3)
-            )
-
-        return tf.nn.conv2d(x, k, 1, "SAME"), gradients
+    convolved = tf.custom_gradient(convolution)
 
     def forward(x):  # (b, 784) or (b, 28, 28, 1)
         if layers:

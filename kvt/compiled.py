@@ -67,8 +67,9 @@ def passes(
     """Return a function that goes once through `batches`, some steps at a time.
 
     `steps_per_execution` is a count of steps, or "epoch"; `jit_compile` compiles them
-    together by XLA. An epoch gathers its batches in the graph; those of fewer steps are
-    gathered in NumPy, each time they are needed. Either takes little memory.
+    together by XLA. An epoch gathers its batches in the graph, from a copy where
+    TensorFlow cannot read the arrays in place (`data.empty`); those of fewer steps are
+    gathered in NumPy, each time they are needed.
 
     Raises ValueError where the batches come one by one.
     """

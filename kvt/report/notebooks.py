@@ -32,7 +32,7 @@ def new() -> NotebookNode:
 
 
 def loads(text: str) -> NotebookNode:
-    """Return the notebook of a text that `dumps` made: it was checked when read."""
+    """Return the notebook of a text, unchecked: `read` has seen it, or wrote it."""
     made = nbformat.v4.reads(text)  # type: ignore[no-untyped-call]
     assert isinstance(made, NotebookNode)
     return made
