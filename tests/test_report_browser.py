@@ -483,7 +483,7 @@ def test_contents_show_the_place_and_unfold_its_section(visit: Visit) -> None:
     entry = tab.locator(".contents a[href='#digits-training']")
     assert not entry.is_visible()
     tab.locator(".contents a[href='#digits']").click()
-    assert entry.is_visible()
+    until(tab, entry.is_visible)  # once the observer has told of the heading in view
     entry.click()
     assert in_view(tab, "#digits-training")
     until(tab, lambda: current.get_attribute("href") == "#digits-training")
