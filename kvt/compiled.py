@@ -21,8 +21,9 @@ from kvt.training import Mean, Pass, Step
 Array = NDArray[Any]
 Tensors = tuple[tf.Tensor, ...]
 Figures = dict[str, tf.Tensor]
+Fetched = tuple[dict[str, Array], dict[str, Array]]
 Batch = Callable[[Any, int], Tensors]  # the batch at a row, of so many examples
-Run = Callable[[Array], tuple[Figures, Figures]]
+Run = Callable[[Array], Fetched]
 UNROLLED = 8  # steps a round: a round of tf.while_loop costs as much as some operations
 
 
@@ -90,7 +91,7 @@ def passes(
     def one_pass() -> Pass:
         mean = Means()
         for execution, order in enumerate(orders):
-            full, last = _fetch(run(order))
+            full, last = run(order)
             if full:
                 mean.update_all(full, size)
             if last:
@@ -126,12 +127,13 @@ def _gathered(step: Step, batches: Cut, jit_compile: bool) -> Run:
         names = tuple(map(sorted, function.structured_outputs))  # as tf.nest sorts
         return function, function.captured_inputs, names
 
-    def run(_: Array) -> tuple[Figures, Figures]:
+    def run(_: Array) -> Fetched:
         function, captured, (full, last) = traced()
         figures = function.inference_fn.call_flat(*captured)
+        values = (each.numpy() for each in figures)
         return (
-            dict(zip(full, figures[: len(full)], strict=True)),
-            dict(zip(last, figures[len(full) :], strict=True)),
+            {name: next(values) for name in full},
+            {name: next(values) for name in last},
         )
 
     return run
@@ -148,7 +150,9 @@ def _fed(step: Step, batches: Cut, jit_compile: bool) -> Run:
         return _execute(step, batch, n, batches.batch_size, jit_compile)
 
     graph = tf.function(execute, autograph=False, jit_compile=jit_compile)
-    return lambda order: graph(*(_take(array, order) for array in batches.arrays))
+    return lambda order: _fetch(
+        graph(*(_take(array, order) for array in batches.arrays))
+    )
 
 
 def _execute(
@@ -208,9 +212,10 @@ def _rows(array: tf.Tensor, start: Any, size: int) -> tf.Tensor:
     return tf.slice(array, begin, [size, *array.shape[1:]])
 
 
-def _fetch(figures: tuple[Figures, Figures]) -> tuple[dict[str, Array], ...]:
+def _fetch(figures: tuple[Figures, Figures]) -> Fetched:
     """Bring figures from the device."""
-    return tuple({name: v.numpy() for name, v in part.items()} for part in figures)
+    full, last = ({name: v.numpy() for name, v in part.items()} for part in figures)
+    return full, last
 
 
 def _in_place(array: Array) -> tf.Tensor:

@@ -7,6 +7,7 @@ it drives, and it imports no TensorFlow. The names mean what they mean in
 `keras.Model.fit`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -273,7 +274,7 @@ def _last(measured: Pass) -> dict[str, float]:
 
 def _check_loss(loss: float, name: str, place: str) -> None:
     """Stop a training that has diverged."""
-    if not np.isfinite(loss):
+    if not math.isfinite(loss):
         raise FloatingPointError(
             f"{name} became {loss} in {place}; it has to stay finite; "
             "try a smaller learning_rate"
