@@ -123,6 +123,7 @@ def run_raw(
     in_session: bool = False,
     bytes_: bool = False,
     by_unit: bool = False,
+    convolutions: bool = False,
     **mode: Any,
 ) -> None:
     import kvt
@@ -138,7 +139,7 @@ def run_raw(
         for w, value in zip(namespace["weights"], case.weights, strict=True):
             w.assign(value)
     if by_unit:
-        steps[0] = step_by_unit(case.weights)
+        steps[0] = step_by_unit(case.weights, convolutions)
     if bytes_:
         x, steps[0] = case.bytes(), from_bytes(steps[0], case)
     kvt.fit(
@@ -153,7 +154,13 @@ def run_raw(
     )
 
 
-def convolution(x, k):  # (b, h, w, i), (5, 5, i, o)
+def convolve(x, k):  # (b, h, w, i), (5, 5, i, o)
+    import tensorflow as tf
+
+    return tf.nn.conv2d(x, k, 1, "SAME")  # (b, h, w, o)
+
+
+def convolution(x, k):
     """Return the convolution, and a function for its gradients, convolutions both."""
     import tensorflow as tf
 
@@ -163,26 +170,26 @@ def convolution(x, k):  # (b, h, w, i), (5, 5, i, o)
         across = tf.transpose(padded, (3, 1, 2, 0))  # examples for channels
         filters = tf.transpose(upstream, (1, 2, 0, 3))
         of_kernel = tf.nn.conv2d(across, filters, 1, "VALID")  # (i, 5, 5, o)
-        of_input = tf.nn.conv2d(upstream, turned, 1, "SAME")
+        of_input = convolve(upstream, turned)
         return of_input, tf.transpose(of_kernel, (1, 2, 0, 3))
 
-    return tf.nn.conv2d(x, k, 1, "SAME"), gradients
+    return convolve(x, k), gradients
 
 
-def step_by_unit(weights: Weights) -> Any:
+def step_by_unit(weights: Weights, convolutions: bool = False) -> Any:
     """The same model, written for the products that this backend is quick at.
 
     A dense layer's weights hold a row a unit, (10, 784) or (1024, 3136), and what it
     returns a column an example: no product then needs a large matrix transposed.
-    Gradients of a convolution are convolutions again, which run at its rate. Maxima
-    are taken before the rectifier, which then has a quarter to do, and the update is
-    one operation, TensorFlow 1's own. Sums are ordered otherwise than in Keras: equal
-    to rounding, not to the bit.
+    Maxima are taken before the rectifier, which then has a quarter to do, and the
+    update is one operation, TensorFlow 1's own. With `convolutions` the gradients of a
+    convolution are convolutions again, which Eigen is quicker at, and oneDNN is not.
+    Sums are ordered otherwise than in Keras: equal to rounding, not to the bit.
     """
     import tensorflow as tf
 
     *layers, w, b = (tf.Variable(v.T if v.ndim == 2 else v) for v in weights)
-    convolved = tf.custom_gradient(convolution)
+    convolved = tf.custom_gradient(convolution) if convolutions else convolve
 
     def forward(x):  # (b, 784) or (b, 28, 28, 1)
         if layers:
@@ -428,6 +435,9 @@ CONTENDERS: dict[str, Callable[[Case, Turns], None]] = {
     ),
     "TensorFlow 2, epoch, by unit": lambda *a: run_raw(
         *a, steps_per_execution="epoch", by_unit=True
+    ),
+    "TensorFlow 2, epoch, by unit, convolutions": lambda *a: run_raw(
+        *a, steps_per_execution="epoch", by_unit=True, convolutions=True
     ),
     "TensorFlow 2, epoch, XLA, by unit": lambda *a: run_raw(
         *a, steps_per_execution="epoch", jit_compile=True, by_unit=True

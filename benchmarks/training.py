@@ -135,11 +135,12 @@ def fits(name: str, model: str) -> bool:
     Beside convolutions the cast of images is nothing, and XLA's take seconds, however
     the dense layers are written.
     """
-    if "by unit" in name:
-        return model[:2] == "02" or (
-            model[:2] == "04" and name.endswith("epoch, by unit")
-        )
-    return "bytes" not in name or model[:2] in ("02", "03")
+    number, *modes = model[:2], *name.split(", ")[1:]
+    if "by unit" in modes:
+        if number == "04":
+            return "epoch" in modes and "XLA" not in modes
+        return number == "02" and "convolutions" not in modes
+    return "bytes" not in modes or number in ("02", "03")
 
 
 @contextlib.contextmanager
