@@ -31,7 +31,7 @@ EPOCH: dict[str, Any] = {"steps_per_execution": "epoch"}
 XLA: dict[str, Any] = EPOCH | {"jit_compile": True}
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("01", "epoch, XLA", XLA),
-    ("02", "epoch, XLA, by unit", XLA | {"by_unit": True}),
+    ("02", "epoch, XLA, bytes, by unit", XLA | {"by_unit": True, "bytes_": True}),
     ("03", "epoch, XLA", XLA),
     ("04", "epoch", EPOCH),
     ("04", "epoch, by unit", EPOCH | {"by_unit": True}),
