@@ -150,9 +150,13 @@ def _fed(step: Step, batches: Cut, jit_compile: bool) -> Run:
         return _execute(step, batch, n, batches.batch_size, jit_compile)
 
     graph = tf.function(execute, autograph=False, jit_compile=jit_compile)
-    return lambda order: _fetch(
-        graph(*(_take(array, order) for array in batches.arrays))
-    )
+
+    def run(order: Array) -> Fetched:
+        parts = graph(*(_take(array, order) for array in batches.arrays))
+        full, last = ({name: v.numpy() for name, v in one.items()} for one in parts)
+        return full, last
+
+    return run
 
 
 def _execute(
@@ -210,12 +214,6 @@ def _rows(array: tf.Tensor, start: Any, size: int) -> tf.Tensor:
     """Cut rows off, of known shape; along the first axis that copies nothing."""
     begin = [start] + [0] * (array.ndim - 1)
     return tf.slice(array, begin, [size, *array.shape[1:]])
-
-
-def _fetch(figures: tuple[Figures, Figures]) -> Fetched:
-    """Bring figures from the device."""
-    full, last = ({name: v.numpy() for name, v in part.items()} for part in figures)
-    return full, last
 
 
 def _in_place(array: Array) -> tf.Tensor:
