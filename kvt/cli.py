@@ -26,11 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Run all notebooks and write the report."""
-    from kvt.report.build import PDF, build, committed_cache, committed_notebooks
+    from kvt.compare.results import NOTEBOOKS
+    from kvt.report.build import PDF, build, committed_cache
     from kvt.report.pdf import find_browser
 
     page = build(
-        options.notebooks or committed_notebooks(),
+        options.notebooks or NOTEBOOKS,
         options.output,
         dataset=options.dataset,
         parameters=dict(options.parameters),
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 def diff(options: argparse.Namespace) -> int:
     """Compare two results files, or two directories of them; 1 if they differ."""
-    from kvt import results
+    from kvt.compare import results
 
     pairs = _pairs(options.a, options.b)
     found = 0

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from kvt import data, quiet
-from kvt.differences.bases import NORM, STRENGTH, bright, late_starts, moments
-from kvt.differences.recipe import (
+from kvt.compare.pairs import NORM, STRENGTH, bright, late_starts, moments
+from kvt.compare.recipe import (
     Array,
     Rows,
     Slots,

@@ -14,11 +14,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf1
 from sklearn.model_selection import train_test_split
 
+from kvt.compare import replay
+from kvt.compare.replay import Array, Figures, Net, Parts, Replays, Side, Tensor
 from kvt.differences import errata_effects as effects
-from kvt.differences import printed_2017, replay
-from kvt.differences.replay import Array, Figures, Net, Parts, Replays, Side, Tensor
-from kvt.sources import Markdown, beside
-from kvt.tables import Table
+from kvt.differences import printed_2017
+from kvt.show.sources import Markdown, beside
+from kvt.show.tables import Table
 
 Random = np.random.Generator
 Effect = Callable[["Erratum", Replays], effects.Rows]

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import tensorflow.compat.v1 as tf1
 
-from kvt.differences import replay
-from kvt.differences.replay import MODELS, Parts, Replays, Run
+from kvt.compare import replay
+from kvt.compare.replay import MODELS, Parts, Replays, Run
 
 Rows = dict[str, tuple[str, str]]
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
+from kvt.compare.replay import Figures, Parts, Replays, Run
 from kvt.differences import printed_2017
 from kvt.differences.errata import ERRATA, Erratum, in_2017
 from kvt.differences.errata_effects import corrected, figure
-from kvt.differences.replay import Figures, Parts, Replays, Run
-from kvt.tables import Table
+from kvt.show.tables import Table
 
 NAMES_2017 = {"accuracy": "acc", "val_accuracy": "val_acc"}  # today's name: 2017's
 

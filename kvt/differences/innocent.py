@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kvt import quiet
-from kvt.differences.recipe import Slots, Step, Tensor, Tensors, Variables
+from kvt.compare.recipe import Slots, Step, Tensor, Tensors, Variables
 
 with quiet():
     import tensorflow as tf

@@ -23,9 +23,10 @@ from tensorboard.backend.event_processing import (  # type: ignore[import-untype
     event_accumulator,
 )
 
-from kvt import parity
-from kvt.sources import Markdown, beside, code
-from kvt.tables import DIALECTS, Table
+from kvt.compare import parity
+from kvt.compare.results import DIALECTS
+from kvt.show.sources import Markdown, beside, code
+from kvt.show.tables import Table
 
 _WIDTH = 68  # columns of code that fit a laptop twice
 

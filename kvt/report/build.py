@@ -12,8 +12,8 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-import kvt
 from kvt import data
+from kvt.compare.results import NOTEBOOKS
 from kvt.report import cache as cache_
 from kvt.report import notebooks as notebooks_
 from kvt.report import parameters as parameters_
@@ -99,14 +99,9 @@ def build(
     return output / "index.html"
 
 
-def committed_notebooks() -> Path:
-    """Directory of the repository's notebooks, found from where kvt lies."""
-    return Path(kvt.__file__).resolve().parents[1] / "notebooks"
-
-
 def committed_cache() -> Path:
     """Directory in the repository, ignored by git, where runs are kept."""
-    return committed_notebooks().parent / "build" / "cache"
+    return NOTEBOOKS.parent / "build" / "cache"
 
 
 def find(directory: Path) -> list[Path]:

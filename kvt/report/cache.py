@@ -20,7 +20,8 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from kvt import mnist
+from kvt.compare.results import NOTEBOOKS
+from kvt.data import mnist
 from kvt.report import notebooks, provenance
 from kvt.report.parameters import Value
 
@@ -109,7 +110,7 @@ def source() -> str:
 
 def committed(name: str) -> list[list[Any]]:
     """The code of the committed notebook with this name, where there is one."""
-    path = KVT.parent / "notebooks" / f"{name}.ipynb"
+    path = NOTEBOOKS / f"{name}.ipynb"
     return code(notebooks.loads(path.read_text("utf-8"))) if path.exists() else []
 
 

@@ -12,9 +12,9 @@ from pygments import highlight  # type: ignore[import-untyped]
 from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
 
+from kvt.compare.results import DIALECTS
 from kvt.report.marks import Idea
 from kvt.report.maths import to_mathml
-from kvt.tables import DIALECTS
 
 # Browsers break lines between a formula and the comma after it.
 _FORMULA_AND_POINT = re.compile(

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from nbformat import NotebookNode
 
+from kvt.compare.results import DIALECTS
 from kvt.report import marks, notebooks
 from kvt.report.markdown import section_id
 from kvt.report.marks import Idea
 from kvt.report.parameters import Parameter, Value
-from kvt.tables import DIALECTS
 
 UNSEEN = {"parameters", "injected-parameters"}  # a table at the section's end has them
 WRITES = "results_path"  # says where to write, and changes nothing that is computed

@@ -17,7 +17,7 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from kvt import parameters as rules
+from kvt.data import parameters as rules
 
 Value = bool | int | float | str
 WANTED = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import kvt.results
+from kvt.compare import results as results_
 
 UNKNOWN = "unknown"
 
@@ -78,7 +78,7 @@ def _recorded(results: Path) -> tuple[dict[str, str], dict[str, str]]:
     data: dict[str, str] = {}
     versions: dict[str, str] = {}
     for path in sorted(results.glob("*.json")):
-        document = kvt.results.read(path)
+        document = results_.read(path)
         data[document["data"]["name"]] = document["data"]["sha256"]
         versions |= document["versions"]
     return data, versions

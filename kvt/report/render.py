@@ -19,13 +19,13 @@ from nbconvert.exporters import TemplateExporter
 from nbformat import NotebookNode
 from traitlets.config import Config
 
+from kvt.compare.results import DIALECTS
 from kvt.report import svg
 from kvt.report.markdown import Outline, highlight_python, legend_to_html, to_html
 from kvt.report.marks import link_lines
 from kvt.report.merge import Executed, RenderError, merge
 from kvt.report.provenance import Provenance
 from kvt.report.style import TEMPLATES, policy, script, style
-from kvt.tables import DIALECTS
 
 TITLE = "Keras and TensorFlow, bit for bit"
 CLAIM = (

@@ -1,0 +1,152 @@
+"""The line and the digits, the validation split, and the order of examples.
+
+NumPy is all that this module needs. scikit-learn is imported when its digits are
+loaded, TensorFlow when its shuffled order is asked for.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvt.data import mnist, parameters
+from kvt.data.memory import empty
+from kvt.data.mnist import Array, Arrays
+from kvt.data.order import split
+
+DATASETS = {"digits": 1_500, "mnist": 60_000}  # name: training examples
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Examples for training and for testing: x (n, …) and y (n, …) of one dtype.
+
+    `sha256` is that of the whole data set, before `train_size` shortened it: one
+    SHA-256 over the SHA-256s of its raw arrays (x_train, y_train, x_test, y_test).
+    """
+
+    name: str
+    sha256: str
+    x_train: Array
+    y_train: Array
+    x_test: Array
+    y_test: Array
+
+    def summary(self, validation_split: float = 0.0) -> dict[str, str | int]:
+        """Return what a results JSON says of its data: name, hash, and counts.
+
+        Raises ValueError as `split` does.
+        """
+        n = len(self.x_train)
+        n_train = split(n, validation_split)
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "train": n_train,
+            "validation": n - n_train,
+            "test": len(self.x_test),
+        }
+
+
+def line(train_size: int = 100, *, seed: int, dtype: str = "float32") -> Data:
+    """Draw examples of the line y = 0.5 x + 1, and 100 further ones for testing.
+
+    x is drawn from the standard normal distribution, y computed in `dtype`; both are
+    (n, 1). A `train_size` of 0 draws the 100 of 2017. Raises ValueError below 0.
+    """
+    parameters.check({"train_size": train_size})
+    random = np.random.default_rng(seed)
+    x_train = random.standard_normal((train_size or 100, 1)).astype(dtype)
+    x_test = random.standard_normal((100, 1)).astype(dtype)
+    arrays = x_train, 0.5 * x_train + 1, x_test, 0.5 * x_test + 1
+    return Data("line", _sha256(*arrays), *arrays)
+
+
+def load(
+    dataset: str,
+    *,
+    train_size: int = 0,
+    image_shape: tuple[int, ...] = (784,),
+    dtype: str = "float32",
+) -> Data:
+    """Load handwritten digits: gray images, 28 by 28, and their classes.
+
+    `dataset` is "digits" (1,500 + 297 images that come with scikit-learn) or "mnist"
+    (60,000 + 10,000: the file that KVT_MNIST names, else Keras's cache, else its
+    download into that cache). `train_size` keeps that many of the first training
+    examples; 0 keeps all.
+
+    Images are (n, *image_shape) in [0, 1], labels one-hot (n, 10), both of `dtype`.
+    Raises ValueError for an unknown data set, a train_size beyond the data or an
+    unusable MNIST file, and FileNotFoundError where there is no MNIST.
+    """
+    _check_name(dataset, tuple(DATASETS))
+    largest = DATASETS[dataset]
+    if not 0 <= train_size <= largest:
+        raise ValueError(
+            f"train_size {train_size}: {dataset} has {largest:,} training examples; "
+            f"use 1 to {largest}, or 0 for all of them"
+        )
+    arrays = _digits() if dataset == "digits" else mnist.find()[0]
+    x_train, y_train, x_test, y_test = arrays
+    n = train_size or largest
+    return Data(
+        dataset,
+        _sha256(*arrays),
+        _images(x_train[:n], image_shape, dtype),
+        _one_hot(y_train[:n], dtype),
+        _images(x_test, image_shape, dtype),
+        _one_hot(y_test, dtype),
+    )
+
+
+def resolve(dataset: str, *, patience: float = mnist.PATIENCE) -> tuple[str, str]:
+    """Settle on the data set to load; return its name, and which it is and why.
+
+    "auto" is MNIST where it can be had, else "digits". MNIST is fetched and checked
+    here, so that a later `load` finds it. The reason names no path of this machine.
+    Raises as `load` does: under "auto" too, a file that KVT_MNIST names must be MNIST.
+    """
+    _check_name(dataset, ("auto", *DATASETS))
+    if dataset == "digits":
+        return "digits", "scikit-learn's digits, as asked for"
+    try:
+        return "mnist", mnist.find(patience)[1]
+    except mnist.UnavailableError as problem:
+        if dataset == "mnist":
+            raise
+        return "digits", f"scikit-learn's digits: {problem.reason}"
+
+
+def _check_name(dataset: str, known: tuple[str, ...]) -> None:
+    if dataset not in known:
+        raise ValueError(f"unknown dataset {dataset!r}; use one of: {', '.join(known)}")
+
+
+def _sha256(*arrays: Array) -> str:
+    digests = (hashlib.sha256(np.ascontiguousarray(a).data).digest() for a in arrays)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _images(x: Array, image_shape: tuple[int, ...], dtype: str) -> Array:
+    images = empty((len(x), *image_shape), dtype)
+    images[...] = x.reshape(images.shape)
+    images /= 255  # in place: MNIST in float64 takes 376 MB
+    return images
+
+
+def _one_hot(y: Array, dtype: str) -> Array:
+    return np.eye(10, dtype=dtype)[y]
+
+
+def _digits() -> Arrays:
+    """Bring scikit-learn's digits, 8 by 8 and 0 to 16, to 28 by 28 and 0 to 255."""
+    from sklearn.datasets import load_digits
+
+    pixels, y = load_digits(return_X_y=True)
+    x = (pixels.astype(np.int64) * 255 // 16).astype(np.uint8).reshape(-1, 8, 8)
+    x = x.repeat(3, axis=1).repeat(3, axis=2)  # (1797, 24, 24)
+    x = np.pad(x, ((0, 0), (2, 2), (2, 2)))  # (1797, 28, 28)
+    y = y.astype(np.uint8)
+    n = DATASETS["digits"]
+    return x[:n], y[:n], x[n:], y[n:]

@@ -1,0 +1,1 @@
+"""What notebooks display: figures, images, tables, source code."""

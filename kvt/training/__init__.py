@@ -1,0 +1,23 @@
+"""One loop that drives any dialect's steps, and what watches, stops and saves it."""
+
+from kvt.training.callbacks import Callback, EarlyStopping, Recorder
+from kvt.training.checkpoints import Checkpoint
+from kvt.training.loop import History, evaluate, fit, predict
+from kvt.training.means import Mean
+from kvt.training.progress import ProgressBar, format_metrics
+from kvt.training.timing import time_epochs
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "History",
+    "Mean",
+    "ProgressBar",
+    "Recorder",
+    "evaluate",
+    "fit",
+    "format_metrics",
+    "predict",
+    "time_epochs",
+]

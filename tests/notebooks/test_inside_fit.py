@@ -1,0 +1,289 @@
+"""Section 00: equal rungs, right gradients, and a walk that shows all of fit."""
+
+import ast
+import contextlib
+import inspect
+import io
+import linecache
+import re
+import tokenize
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from kvt.compare import parity
+from kvt.training import batches
+from kvt.training import loop as training
+from tests.notebooks import sections
+
+NOTEBOOK = "00_inside_fit"
+RUNGS = {
+    "fit": "# Rung 1: fit",
+    "train_on_batch": "# Rung 2: train_on_batch",
+    "train_step": "# Rung 3: train_step",
+    "GradientTape": "# Rung 4: GradientTape",
+    "raw variables": "# Rung 5: raw variables",
+    "TensorFlow 1": "# Rung 6: TensorFlow 1",
+    "NumPy": "# Rung 7: NumPy",
+}
+Namespace = dict[str, Any]
+
+
+def code() -> list[str]:
+    cells = sections.cells(NOTEBOOK)
+    return [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+
+
+def rung(name: str) -> str:
+    (source,) = (s for s in code() if s.split("\n")[0] == RUNGS[name])
+    return source
+
+
+def run(
+    change: Callable[[str], str] = lambda source: source, **parameters: object
+) -> Namespace:
+    """Run all code cells, each changed by `change`; return what they leave.
+
+    Like Jupyter, it tells linecache their sources, which the notebook reads.
+    """
+    keras.backend.clear_session(free_memory=False)  # no collection each time
+    namespace: Namespace = {"__name__": NOTEBOOK}
+    for number, original in enumerate(code()):
+        source, name = change(original), f"<{NOTEBOOK} {number}>"
+        lines = source.splitlines(keepends=True)
+        linecache.cache[name] = (len(source), None, lines, name)
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(source, name, "exec"), namespace)
+        if source.startswith("# parameters"):
+            namespace |= parameters
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def notebook() -> Namespace:
+    """Leave what the notebook leaves, on a few examples with a short last batch."""
+    return run(train_size=60, batch_size=7, epochs=2, learning_rate=0.1)
+
+
+def check_rungs(left: Namespace) -> None:
+    """Compare all rungs with fit, without the notebook's own `compare`."""
+    weights, history = left["runs"]["fit"]
+    assert list(left["runs"]) == list(RUNGS)
+    assert len(weights) == left["epochs"]
+    for name in list(RUNGS)[1:-1]:
+        its_weights, its_history = left["runs"][name]
+        assert its_history == history, name
+        for epoch, ours in enumerate(its_weights):
+            assert parity.same_bits(weights[epoch], ours), (name, epoch)
+    numpy_weights, numpy_history = left["runs"]["NumPy"]
+    assert numpy_history.keys() == history.keys()
+    assert {w.dtype.name for w in numpy_weights[-1]} == {"float32"}
+    assert max(left["apart64"].weights_max_abs) <= 1e-12
+    assert keras.config.floatx() == keras.config.dtype_policy().name == "float32"
+
+
+def test_every_rung_down_to_tensorflow_1_holds_the_bits_of_fit(
+    notebook: Namespace,
+) -> None:
+    check_rungs(notebook)
+
+
+@st.composite
+def trainings(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw what may be asked of the section, partial last batches and all."""
+    train_size = draw(st.integers(2, 60))
+    n_validation = draw(st.integers(0, train_size // 2))
+    return {
+        "train_size": train_size,
+        "batch_size": draw(st.integers(1, train_size + 8)),
+        "epochs": draw(st.integers(1, 2)),
+        "learning_rate": draw(st.floats(0.001, 0.5)),
+        "validation_split": n_validation / train_size,
+        "seed": draw(st.integers(0, 2**32 - 1)),
+    }
+
+
+@settings(max_examples=1)
+@given(parameters=trainings())
+@example(
+    parameters={
+        "train_size": 9,
+        "batch_size": 20,
+        "epochs": 1,
+        "learning_rate": 1,
+        "validation_split": 0,
+        "seed": 2**32 - 1,
+    }
+)
+def test_rungs_agree_whatever_the_parameters(parameters: dict[str, Any]) -> None:
+    check_rungs(run(**parameters))
+
+
+def test_a_rung_that_computes_something_else_stops_the_notebook() -> None:
+    others = [rung(name) for name in ("train_on_batch", "train_step", "GradientTape")]
+
+    def change(source: str) -> str:
+        if source != rung("raw variables"):
+            return "" if source in others else source
+        changed = source.replace("learning_rate * gradient", "0.1000001 * gradient")
+        assert changed != source
+        return changed
+
+    with pytest.raises(AssertionError):
+        run(change, train_size=20, batch_size=7, epochs=1, learning_rate=0.1)
+
+
+@given(
+    shape=st.tuples(*(st.integers(1, 9) for _ in range(4))),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_numpy_gradients_are_those_of_the_tape(
+    notebook: Namespace, shape: tuple[int, int, int, int], seed: int
+) -> None:
+    inputs, units, classes, examples = shape
+    random = np.random.default_rng(seed)
+    shapes = (inputs, units), (units,), (units, classes), (classes,)
+    arrays = [random.normal(size=size) for size in shapes]
+    x = random.normal(size=(examples, inputs))
+    y = np.eye(classes)[random.integers(0, classes, examples)]
+    weights = [tf.Variable(array) for array in arrays]
+    with tf.GradientTape() as tape:
+        h = tf.nn.relu(x @ weights[0] + weights[1])
+        logits = h @ weights[2] + weights[3]
+        losses = tf.nn.softmax_cross_entropy_with_logits(y, logits)
+        loss = tf.reduce_mean(losses)
+
+    notebook["arrays"][:] = arrays
+    forward = notebook["numpy_forward"](x)
+    gradients = notebook["numpy_gradients"](x, y, *forward)
+    logs = notebook["numpy_measure"](y, forward[1])
+
+    np.testing.assert_allclose(logs["loss"], loss, rtol=1e-13, atol=1e-14)
+    for ours, theirs in zip(gradients, tape.gradient(loss, weights), strict=True):
+        limit = 1e-13 * max(1, abs(theirs.numpy()).max())
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=limit)
+
+
+def test_formulas_stand_beside_code_of_the_rung() -> None:
+    (prose,) = (
+        cell["source"]
+        for cell in sections.cells(NOTEBOOK)
+        if cell["source"].startswith("### Rung 7: NumPy")
+    )
+    beside = re.findall(r"^\| \$.*\$ \| `(.*)` \| \(", prose, flags=re.MULTILINE)
+    assert len(beside) == 6
+    for line in beside:
+        assert line in rung("NumPy")
+
+
+def code_lines(source: str) -> int:
+    """Count the lines on which a token of the language stands."""
+    layout = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return len({token.start[0] for token in tokens if token.type not in layout})
+
+
+def test_lines_are_counted_from_the_rungs_own_cells(notebook: Namespace) -> None:
+    assert notebook["lines"] == {name: code_lines(rung(name)) for name in RUNGS}
+
+
+def test_stored_table_has_the_lines_of_the_stored_code() -> None:
+    (table,) = (
+        "".join(cell["outputs"][0]["data"]["text/plain"])
+        for cell in sections.cells(NOTEBOOK)
+        if cell["id"] == "ladder"
+    )
+    rows = [re.split(" {2,}", line) for line in table.splitlines()[1:]]
+    assert [(row[0], row[2]) for row in rows] == [
+        (f"{number}. {name}", str(code_lines(rung(name))))
+        for number, name in enumerate(RUNGS, 1)
+    ]
+
+
+def definitions(tree: ast.Module) -> dict[str, ast.AST]:
+    """Return a module's functions and classes by name."""
+    kinds = ast.FunctionDef | ast.ClassDef
+    return {node.name: node for node in tree.body if isinstance(node, kinds)}
+
+
+def names_in(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+
+
+def shown() -> set[str]:
+    """Return what the notebook's calls of `sources.code` show, by name."""
+    calls = (
+        node
+        for source in code()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "sources.code"
+    )
+    return {ast.unparse(argument) for call in calls for argument in call.args}
+
+
+def test_the_walk_shows_every_function_that_fit_uses() -> None:
+    known = definitions(ast.parse(inspect.getsource(training)))
+    used, new = set[str](), {"fit"}
+    while new:
+        used |= new
+        new = {n for each in new for n in names_in(known[each]) & known.keys()} - used
+    assert len(used) > 6
+    assert used <= {name.split(".")[1] for name in shown()}
+
+
+def test_the_walk_shows_what_fit_uses_of_other_modules() -> None:
+    sources = inspect.getsource(training) + inspect.getsource(batches)
+    calls = set(re.findall(r"\b(?:data|batches)\.\w+(?=\()", sources))
+    assert {"data.split", "data.example_order", "batches.to_train_on"} < calls
+    assert calls <= shown()
+
+
+def test_the_bar_of_2017_counted_80_and_worked_17(notebook: Namespace) -> None:
+    drawn = [(worked, done, of) for worked, _, done, of in notebook["shown"]["2017"]]
+    assert drawn == [(min(i, 17), i, 80) for i in range(81)]
+
+
+def test_todays_bar_shows_each_step_once_it_is_made(notebook: Namespace) -> None:
+    drawn = [(worked, done, of) for worked, _, done, of in notebook["shown"]["kvt"]]
+    assert drawn == [(step, step, 16) for step in range(1, 17)]
+
+
+def parameter_lines(notebook: str) -> list[str]:
+    (source,) = (
+        cell["source"]
+        for cell in sections.cells(notebook)
+        if "parameters" in cell["metadata"].get("tags", ())
+    )
+    return str(source).splitlines()[1:]
+
+
+def test_parameters_are_those_of_the_feedforward_network() -> None:
+    lines = parameter_lines(NOTEBOOK)
+    assert set(lines) < set(parameter_lines("03_feedforward_network"))
+    for line in lines:
+        name = line.split(":")[0]
+        assert f'"{name}": {name},' in code()[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("validation_split", 1.0), ("dataset", "imagenet")],
+)
+def test_a_parameter_out_of_range_stops_the_second_cell(
+    name: str, value: object
+) -> None:
+    with pytest.raises(ValueError, match=name):
+        run(**{name: value})

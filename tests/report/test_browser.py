@@ -1,0 +1,822 @@
+"""The report in a real browser, used as its readers use it."""
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbformat import NotebookNode
+
+from kvt.report import pdf
+from kvt.report.parameters import Parameter
+from tests.report.pages import ANSI, SCRIPT, SVG, code, executed, markdown, page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"
+)
+try:
+    BROWSER = pdf.find_browser()
+except FileNotFoundError:
+    pytest.skip("Chromium is not on the PATH", allow_module_level=True)
+
+COMMITTED = Path(__file__).parents[2] / "reports" / "index.html"
+WIDTHS = (360, 768, 1440)
+SCHEMES = ("light", "dark")
+PHONE, LAPTOP = 360, 1440
+NOTHING = "Found 0 accessibility violations:\n"
+# What the page may not do, noted by the page itself before its first line.
+WATCH = """
+window.blocked = [];
+addEventListener("securitypolicyviolation", (e) => blocked.push(e.violatedDirective));
+"""
+# Contrast follows from how an element and all around it look. axe takes milliseconds to
+# judge one, and the report has 23,000: let it judge every look, but none over 6 times.
+FEW_OF_A_LOOK = """
+axe.configure({rules: [{id: "color-contrast", selector: "[data-judged]"}]});
+const properties = ["color", "background", "font-size", "font-weight", "opacity",
+  "position", "filter", "text-shadow", "mix-blend-mode", "-webkit-text-stroke"];
+const looks = new Map([[document, 0]]), numbers = {}, times = {};
+for (const it of document.querySelectorAll("*")) {  // a parent before its children
+  const style = getComputedStyle(it), around = looks.get(it.parentNode);
+  const look = [around, ...properties.map((name) => style.getPropertyValue(name))];
+  const number = numbers[look] ??= Object.keys(numbers).length + 1;
+  looks.set(it, number);
+  const text = [...it.childNodes].filter((child) => child.nodeType === 3);
+  const length = text.map((one) => one.data.trim()).join("").length;
+  // Neither what is hidden nor a single letter, which axe lets pass, stands for others.
+  const judged = [number, it.checkVisibility(), Math.min(length, 2)];
+  times[judged] = (times[judged] ?? 0) + 1;
+  if (times[judged] <= 6) it.dataset.judged = "";
+}
+// No other rule asks about a token, which has a class and text and nothing else.
+for (const it of document.querySelectorAll("pre span:not([data-judged])")) {
+  const bare = it.getAttributeNames().every((name) => name === "class");
+  if (bare && !it.children.length) it.replaceWith(it.textContent);
+}
+"""
+PLOT = """<svg xmlns="http://www.w3.org/2000/svg" width="300" height="80"
+ viewBox="0 0 300 80"><text x="9" y="40" fill="currentColor">loss</text>
+<path d="M9 60L290 70" stroke="#d47f00" stroke-width="3"/></svg>"""
+TABLE = """| model | dialect | apart from Keras | test accuracy | seconds |
+| --- | --- | ---: | ---: | ---: |
+| [The line](01_line.ipynb) | Keras | reference | 1 | 2 |
+| | TensorFlow 2 | [0 ulp](01_line.ipynb#Do-they-agree?) | 1 | 2 |
+"""
+LEGEND = "Numbers mark what corresponds:\n\n1. the layer\n2. the `loss`"
+KERAS = "# Keras · Model\nlayer = 1  # (1)\nmodel.compile(loss='mse')  # (2)"
+TF2 = "\n".join(
+    [
+        "# TensorFlow 2 · Model",
+        "tensor = variable @ weights  # (1)",
+        *(f"further = {number}" for number in range(70)),
+        f"reduce_mean({'x' * 50})  # (2)",
+        "tensor_again = layer(2)  # (1)",
+    ]
+)
+TF1 = "# TensorFlow 1 · Model\nplaceholder = 1  # (1)\nsession = 2  # (2)"
+
+
+def row(name: str, text: str = "prose") -> list[NotebookNode]:
+    return [
+        markdown(f"### {name}\n\n{text} of {name}"),
+        code(f"# Keras · {name}\nkeras = '{name}'", "keras", stdout="from Keras"),
+        code(f"# TensorFlow 2 · {name}\nraw = '{name}'", "tf2", stdout="from two"),
+        code(f"# TensorFlow 1 · {name}\nold = '{name}'", "tf1", stdout="from one"),
+    ]
+
+
+def section() -> list[NotebookNode]:
+    plot = {"image__svg+xml": PLOT, "text__plain": "Loss over two epochs."}
+    return [
+        markdown("### Imports\n\n" + "prose " * 400),
+        code("import os\n\nos.name", text__plain="'posix'"),
+        markdown("## The model\n\n$$\\hat{y} = x W + b + " + "b + " * 40 + "b$$"),
+        markdown(LEGEND, "legend"),
+        markdown("### Model\n\nA layer."),
+        code(KERAS, "keras", stdout="of Keras"),
+        code(TF2, "tf2", stdout="wide " * 60),
+        code(TF1, "tf1"),
+        *row("Training"),
+        markdown("```\ntensorboard --logdir logs\n```"),
+        markdown("## Do they agree?\n\nTo the last bit."),
+        code("plot()", "hide-input", **plot),
+        code("plot()", "hide-input", **plot),
+        markdown("## What the model learned\n\n" + "more " * 300),
+    ]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small report with one of everything."""
+    numbers = {"epochs": Parameter("epochs", int, 2, "passes")}
+    comparison = {"results_dir": Parameter("results_dir", str, "", "where")}
+    file: Path = tmp_path_factory.mktemp("report") / "index.html"
+    text = page(
+        executed(*section(), name="01_line", parameters=numbers, values={"epochs": 3}),
+        executed(*section(), name="02_digits"),
+        executed(
+            markdown("## At a glance"),
+            code("table()", text__markdown=TABLE),
+            name="08_comparison",
+            parameters=comparison,
+        ),
+    )
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=BROWSER,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+Visit = Callable[..., Any]
+
+
+@pytest.fixture
+def visit(chromium: Any, report: Path) -> Iterator[Visit]:
+    """Open the report as somebody would; nothing may leave it, be blocked, be said."""
+    contexts, said, requests = [], [], []
+
+    def open_(
+        width: int = LAPTOP,
+        height: int = 800,
+        *,
+        query: str = "",
+        file: Path = report,
+        init: str = "",
+        **options: Any,
+    ) -> Any:
+        viewport = {"width": width, "height": height}
+        context = chromium.new_context(viewport=viewport, **options)
+        context.add_init_script(WATCH + init)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(5_000)
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("dialog", lambda dialog: (said.append("a dialog"), dialog.dismiss()))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(file.as_uri() + query)
+        return tab
+
+    yield open_
+    scripted = [context for context in contexts if context.pages]
+    for context in scripted:
+        for tab in context.pages:
+            assert tab.evaluate("window.blocked ?? []") == []
+        context.close()
+    assert said == []
+    own = (report.parent.parent.as_uri(), COMMITTED.as_uri(), "data:", "blob:")
+    assert [url for url in requests if not url.startswith(own)] == []
+
+
+def visible(tab: Any, selector: str) -> int:
+    return int(tab.locator(selector).locator("visible=true").count())
+
+
+def top(tab: Any, selector: str) -> float:
+    return float(tab.locator(selector).first.bounding_box()["y"])
+
+
+def lit(tab: Any) -> list[str]:
+    """Dialects whose lines are lit, and the texts of these lines."""
+    return list(
+        tab.locator(".line.lit").evaluate_all(
+            "lines => lines.map(line => line.textContent.trim())"
+        )
+    )
+
+
+def in_view(tab: Any, selector: str) -> bool:
+    """Whether the first match lies in the window, and not under the bar."""
+    script = """element => {
+      const { top, bottom, left, right } = element.getBoundingClientRect();
+      const bar = document.querySelector(".bar").getBoundingClientRect().bottom;
+      const across = left >= -1 && right <= innerWidth + 1;
+      return across && top >= bar - 1 && bottom <= innerHeight + 1;
+    }"""
+    return bool(tab.locator(selector).first.evaluate(script))
+
+
+def until(tab: Any, holds: Callable[[], bool]) -> None:
+    """Wait: Playwright's own way evaluates strings, which the page's policy blocks."""
+    for _ in range(200):
+        if holds():
+            return
+        tab.wait_for_timeout(50)
+    pytest.fail("it did not happen within 10 s")
+
+
+# Always
+
+
+@pytest.mark.parametrize("width", [320, *WIDTHS, 999, 1000, 1399, 1400])
+def test_page_never_scrolls_sideways(visit: Visit, width: int) -> None:
+    tab = visit(width)
+    for dialect in ("keras", "tf2", "tf1"):
+        tab.goto(f"{tab.url.split('?')[0]}?dialect={dialect}")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        tab.evaluate("scrollTo(100, 0)")
+        assert tab.evaluate("scrollX") == 0
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_axe_finds_nothing(visit: Visit, width: int, scheme: str) -> None:
+    tab = visit(width, color_scheme=scheme)
+    assert found(axe.Axe(), tab) == NOTHING
+    tab.locator(".mark").locator("visible=true").first.click()
+    tab.get_by_role("searchbox").fill("loss")
+    if width < LAPTOP:
+        tab.locator(".drawer").click()
+    assert found(axe.Axe(), tab) == NOTHING
+
+
+# Of the two widths with one column, one in the light and one in the dark.
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [(360, "light"), (768, "dark"), (1440, "light"), (1440, "dark")],
+)
+def test_committed_report_is_as_clean(visit: Visit, width: int, scheme: str) -> None:
+    tab = visit(width, color_scheme=scheme, file=COMMITTED)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert found(few_of_a_look(), tab) == NOTHING
+
+
+def found(judge: Any, tab: Any) -> str:
+    """Return what axe finds; it may be short on what is as it should be."""
+    options = {"resultTypes": ["violations"]}
+    return str(judge.run(tab, options=options).generate_report())
+
+
+def few_of_a_look() -> Any:
+    return axe.Axe(axe.Axe().axe_script + FEW_OF_A_LOOK)
+
+
+def test_a_single_pale_word_is_found_among_few_of_a_look(visit: Visit) -> None:
+    assert found(few_of_a_look(), visit()) == NOTHING
+    tab = visit()
+    number = tab.locator("pre span").get_by_text("50", exact=True).first
+    number.evaluate("it => it.style.color = '#ccc'")
+    assert "insufficient color contrast" in found(few_of_a_look(), tab)
+
+
+def test_committed_report_is_small_and_of_a_commit() -> None:
+    text = COMMITTED.read_text("utf-8")
+    assert len(text.encode()) < 2.5e6
+    assert "with changes not committed" not in text
+    assert "MNIST" in text.partition('class="claim"')[2][:500]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_figures_take_the_colors_of_the_theme(visit: Visit, scheme: str) -> None:
+    tab = visit(color_scheme=scheme)
+    fill = tab.locator("figure text").first.evaluate("it => getComputedStyle(it).fill")
+    assert fill == tab.evaluate("getComputedStyle(document.body).color")
+
+
+# Dialects
+
+
+def test_keras_stands_left_of_tensorflow_in_every_row(visit: Visit) -> None:
+    tab = visit()
+    rows = tab.locator(".dialects")
+    assert rows.count() == 4
+    for index in range(rows.count()):
+        keras, tensorflow = (
+            rows.nth(index).locator(f".dialect.{name}").bounding_box()
+            for name in ("keras", "tf2")
+        )
+        assert keras["x"] + keras["width"] < tensorflow["x"]
+        assert keras["y"] == tensorflow["y"]
+    assert visible(tab, ".dialect.tf1") == 0
+
+
+def test_switch_turns_every_row_keeps_the_place_and_is_remembered(visit: Visit) -> None:
+    tab = visit()
+    tab.locator("#digits-training").scroll_into_view_if_needed()
+    tab.evaluate("scrollBy(0, 300)")
+    before = top(tab, "#digits-training")
+    tab.locator(".switch").get_by_text("TensorFlow 1").click()
+    assert abs(top(tab, "#digits-training") - before) < 2
+    assert (visible(tab, ".dialect.tf1"), visible(tab, ".dialect.tf2")) == (4, 0)
+    assert visible(tab, ".dialect.keras") == 4
+    tab.goto(tab.url.split("?")[0])
+    assert (visible(tab, ".dialect.tf1"), visible(tab, ".dialect.tf2")) == (4, 0)
+    assert tab.get_by_role("radio", name="TensorFlow 1").is_checked()
+
+
+def test_switch_can_be_linked(visit: Visit) -> None:
+    tab = visit(query="#digits-training")
+    tab.locator(".switch").get_by_text("TensorFlow 1").click()
+    assert tab.url.endswith("/index.html?dialect=tf1#digits-training")
+    other = visit(query="?dialect=tf1#digits-training")
+    assert (visible(other, ".dialect.tf1"), visible(other, ".dialect.tf2")) == (4, 0)
+    assert in_view(other, "#digits-training")
+
+
+def test_link_to_a_line_of_the_other_dialect_shows_it(visit: Visit) -> None:
+    tab = visit(query="#digits-tf1-2")
+    assert visible(tab, "#digits-tf1-2") == 1
+    assert in_view(tab, "#digits-tf1-2")
+
+
+def test_page_works_where_storage_is_forbidden(visit: Visit) -> None:
+    forbid = "Object.defineProperty(window, 'localStorage', {get() { throw 'no'; }});"
+    tab = visit(init=forbid)
+    tab.locator(".switch").get_by_text("TensorFlow 1").click()
+    assert visible(tab, ".dialect.tf1") == 4
+    tab.locator("#theme").click()
+    assert tab.locator("#theme").get_attribute("aria-pressed") == "true"
+
+
+def test_dialects_are_tabs_on_a_phone_for_the_whole_page(visit: Visit) -> None:
+    tab = visit(PHONE)
+    assert visible(tab, ".dialect") == visible(tab, ".dialect.keras") == 4
+    tabs = tab.get_by_role("tablist").nth(1)
+    assert tabs.get_by_role("tab").all_text_contents() == [
+        "Keras",
+        "TensorFlow 2",
+        "TensorFlow 1",
+    ]
+    tabs.scroll_into_view_if_needed()
+    before = tabs.bounding_box()["y"]
+    tabs.get_by_role("tab", name="TensorFlow 2").click()
+    assert abs(tabs.bounding_box()["y"] - before) < 2
+    assert visible(tab, ".dialect") == visible(tab, ".dialect.tf2") == 4
+    assert tab.get_by_role("tabpanel", name="TensorFlow 2").count() == 4
+    assert "dialect=tf2" in tab.url
+    tab.keyboard.press("ArrowRight")
+    assert visible(tab, ".dialect") == visible(tab, ".dialect.tf1") == 4
+    tab.keyboard.press("ArrowRight")
+    assert visible(tab, ".dialect") == visible(tab, ".dialect.keras") == 4
+    tab.keyboard.press("End")
+    assert tabs.get_by_role("tab", selected=True).text_content() == "TensorFlow 1"
+    assert tab.locator(":focus").text_content() == "TensorFlow 1"
+
+
+def test_tabs_become_columns_when_the_window_grows(visit: Visit) -> None:
+    tab = visit(PHONE)
+    tab.set_viewport_size({"width": LAPTOP, "height": 800})
+    assert visible(tab, "[role=tab]") == 0
+    assert tab.locator("[role=tabpanel]").count() == 0
+    assert (visible(tab, ".dialect.keras"), visible(tab, ".dialect.tf2")) == (4, 4)
+
+
+# Marks
+
+ONE = ["layer = 1", "tensor = variable @ weights", "tensor_again = layer(2)"]
+
+
+def test_pointing_at_a_line_lights_its_counterparts(visit: Visit) -> None:
+    tab = visit()
+    tab.locator("#line-keras-1").hover()
+    until(tab, lambda: lit(tab) == [*ONE, "placeholder = 1"])
+    assert tab.locator(".idea.lit").text_content() == "the layer"
+    tab.mouse.move(1, 1)  # the bar, which stays in its place while the page scrolls
+    until(tab, lambda: lit(tab) == [])
+
+
+def test_pointing_at_a_mark_scrolls_to_its_counterpart(visit: Visit) -> None:
+    tab = visit()
+    tab.locator("#line-model").evaluate("it => it.scrollIntoView()")
+    assert not in_view(tab, "#line-tf2-2 .mark")
+    tab.locator("#line-keras-2 .mark").hover()
+    until(tab, lambda: in_view(tab, "#line-tf2-2 .mark"))
+    assert in_view(tab, "#line-keras-2")  # the shorter column waits
+
+
+def test_focusing_a_mark_lights_its_counterparts_and_escape_ends_it(
+    visit: Visit,
+) -> None:
+    tab = visit()
+    mark = tab.get_by_role("link", name="1: the layer").first
+    mark.focus()
+    until(tab, lambda: lit(tab) == [*ONE, "placeholder = 1"])
+    tab.keyboard.press("Escape")
+    until(tab, lambda: lit(tab) == [])
+
+
+@pytest.mark.parametrize("width", [1024, LAPTOP])
+def test_label_of_a_lit_mark_lies_within_its_pane(visit: Visit, width: int) -> None:
+    tab = visit(width)
+    tab.locator("#line-tf2-2 .mark").focus()
+    script = """mark => {
+      const { width } = getComputedStyle(mark, "::after");
+      const own = mark.getBoundingClientRect();
+      const below = mark.classList.contains("below");
+      const end = below ? own.right : own.right + parseFloat(width);
+      return [below, end <= mark.closest("pre").getBoundingClientRect().right];
+    }"""
+    for name in ("keras", "tf2"):
+        mark = tab.locator(f"#line-{name}-2 .mark")
+        below, within = mark.evaluate(script)
+        assert within
+        assert not (below and name == "keras")
+
+
+def test_mark_opens_in_a_new_tab_like_any_link(visit: Visit) -> None:
+    tab = visit()
+    with tab.context.expect_page() as other:
+        tab.locator("#line-keras-1 .mark").click(modifiers=["ControlOrMeta"])
+    assert "#line-" in other.value.url
+
+
+def test_mark_opens_folded_code_to_show_its_counterpart(visit: Visit) -> None:
+    tab = visit()
+    tab.locator(".dialect.tf2 summary").first.click()
+    assert visible(tab, "#line-tf2-1") == 0
+    tab.locator("#line-keras-1 .mark").click()
+    assert visible(tab, "#line-tf2-1") == 1
+
+
+def test_tapping_a_mark_on_a_phone_shows_and_reaches_its_counterparts(
+    visit: Visit,
+) -> None:
+    tab = visit(PHONE, has_touch=True, is_mobile=True)
+    box = tab.locator("#line-keras-2 .mark").bounding_box()
+    assert min(box["width"], box["height"]) >= 24
+    tab.locator("#line-keras-2 .mark").tap()
+    card = tab.get_by_role("group", name="the loss")
+    assert card.get_by_role("button").all_text_contents() == [
+        "✕",
+        f"TensorFlow 2reduce_mean({'x' * 50})",
+        "TensorFlow 1session = 2",
+    ]
+    card.get_by_text("session = 2").tap()
+    assert visible(tab, ".dialect.tf1") == 4
+    assert in_view(tab, "#line-tf1-2")
+    until(tab, lambda: lit(tab)[-1:] == ["session = 2"])
+    assert card.count() == 0
+    tab.locator("#line-tf1-2 .mark").tap()
+    assert card.count() == 1
+    tab.keyboard.press("Escape")
+    assert card.count() == 0
+
+
+@pytest.mark.parametrize("width", [PHONE, LAPTOP])
+def test_legend_leads_to_the_line(visit: Visit, width: int) -> None:
+    tab = visit(width, query="?dialect=tf2")
+    tab.locator("#line-idea-1 a").click()
+    assert in_view(tab, "#line-tf2-1 .mark")
+    until(tab, lambda: lit(tab)[:1] == ["layer = 1"])
+
+
+# Finding one's way
+
+
+def test_contents_show_the_place_and_unfold_its_section(visit: Visit) -> None:
+    tab = visit()
+    current = tab.locator(".contents [aria-current=location]")
+    assert current.text_content().strip() == "The digits"  # the comparison's title
+    entry = tab.locator(".contents a[href='#digits-training']")
+    assert not entry.is_visible()
+    tab.locator(".contents a[href='#digits']").click()
+    until(tab, entry.is_visible)  # once the observer has told of the heading in view
+    entry.click()
+    assert in_view(tab, "#digits-training")
+    until(tab, lambda: current.get_attribute("href") == "#digits-training")
+    assert not tab.locator(".contents a[href='#line-training']").is_visible()
+
+
+def test_contents_are_a_drawer_on_a_phone(visit: Visit) -> None:
+    tab = visit(PHONE)
+    contents = tab.get_by_role("navigation", name="Contents")
+    assert contents.count() == 0
+    tab.get_by_role("button", name="Contents").click()
+    contents.get_by_role("link", name="Provenance").click()
+    assert contents.count() == 0
+    assert in_view(tab, "#provenance")
+
+
+def test_every_heading_has_a_link_to_itself(visit: Visit) -> None:
+    script = """all => all.filter((one) =>
+      one.querySelector(".anchor")?.hash !== `#${one.id}`).map((one) => one.id)"""
+    headings = visit().locator("main :is(h2, h3, h4)")
+    assert headings.count() > 0
+    assert headings.evaluate_all(script) == []
+
+
+def test_headings_and_figures_can_be_linked(visit: Visit) -> None:
+    tab = visit()
+    heading = tab.locator("#digits-training")
+    heading.hover()
+    heading.get_by_role("link", name="Link to this heading").click()
+    assert tab.url.endswith("#digits-training")
+    tab.get_by_role("link", name="Figure 2.2", exact=True).click()
+    assert tab.url.endswith("#figure-2-2")
+    captions = tab.locator("figcaption").all_text_contents()
+    assert captions == [
+        f"Figure {number} Loss over two epochs." for number in (1.1, 1.2, 2.1, 2.2)
+    ]
+    assert tab.get_by_role("img", name="Figure 2.2 Loss over two epochs.").count() == 1
+
+
+def test_evidence_is_one_click_from_the_table_that_opens_the_page(visit: Visit) -> None:
+    tab = visit()
+    assert in_view(tab, "table")
+    assert in_view(tab, ".claim")
+    tab.get_by_role("link", name="0 ulp").click()
+    assert in_view(tab, "#line-do-they-agree")
+
+
+def test_filter_leaves_what_holds_the_words_and_loses_nothing(visit: Visit) -> None:
+    tab = visit()
+    before = tab.locator("main").inner_text()
+    field = tab.get_by_role("searchbox")
+    field.fill("REDUCE_MEAN(")
+    assert tab.get_by_role("status").text_content() == "2 hits in 2 of 21 parts"
+    assert (visible(tab, "#line-model"), visible(tab, "#line-training")) == (1, 0)
+    assert visible(tab, "#line") == 1  # the title of what was found
+    assert visible(tab, "#provenance") == 0
+    assert visible(tab, ".contents a[href='#provenance']") == 0
+    assert tab.evaluate("CSS.highlights.get('found').size") == 2
+    field.fill("nowhere to be found")
+    assert tab.get_by_role("status").text_content() == "Found nowhere"
+    field.press("Escape")
+    assert field.input_value() == ""
+    assert tab.get_by_role("status").text_content() == ""
+    assert tab.locator("main").inner_text() == before
+
+
+def test_filter_shows_what_other_dialects_and_folds_hide(visit: Visit) -> None:
+    tab = visit()
+    tab.locator("#fold").click()
+    tab.get_by_role("searchbox").fill("placeholder")
+    assert visible(tab, "#line-tf1-1") == 1
+    assert visible(tab, "#line-keras-1") == 0
+    tab.get_by_role("searchbox").press("Escape")
+    assert visible(tab, ".dialect.tf1") == 0
+    assert tab.locator("details.source[open]").count() == 0
+
+
+def test_link_to_what_the_filter_hides_ends_the_filter(visit: Visit) -> None:
+    tab = visit()
+    tab.get_by_role("searchbox").fill("0 ulp")
+    assert visible(tab, "#line-do-they-agree") == 0
+    tab.get_by_role("link", name="0 ulp").click()
+    until(tab, lambda: tab.get_by_role("searchbox").input_value() == "")
+    assert in_view(tab, "#line-do-they-agree")
+    tab.get_by_role("searchbox").fill("0 ulp")  # the address stays as it is
+    assert visible(tab, "#line-do-they-agree") == 0
+    tab.get_by_role("link", name="0 ulp").click()
+    assert tab.get_by_role("searchbox").input_value() == ""
+    assert in_view(tab, "#line-do-they-agree")
+
+
+def test_legend_leads_out_of_the_filter(visit: Visit) -> None:
+    tab = visit()
+    tab.get_by_role("searchbox").fill("Numbers mark")
+    assert visible(tab, "#line-keras-1") == 0
+    tab.locator("#line-idea-1 a").click()
+    assert tab.get_by_role("searchbox").input_value() == ""
+    assert in_view(tab, "#line-tf2-1 .mark")
+
+
+@pytest.mark.parametrize("words", ["copy", "#", "parameterv", "valuedefault"])
+def test_filter_finds_neither_controls_nor_words_across_cells(
+    visit: Visit, words: str
+) -> None:
+    tab = visit()
+    tab.get_by_role("searchbox").fill(words)
+    assert tab.get_by_role("status").text_content() == "Found nowhere"
+
+
+# Code
+
+
+def test_code_folds_piece_by_piece_and_all_at_once(visit: Visit) -> None:
+    tab = visit()
+    pieces = visible(tab, "details pre.code")
+    summary = tab.locator(".dialect.keras summary").first
+    summary.click()
+    assert visible(tab, "details pre.code") == pieces - 1
+    assert summary.inner_text() == "Keras, 2 lines"
+    tab.get_by_role("button", name="Fold code").click()
+    assert visible(tab, "details pre.code") == 0
+    tab.get_by_role("button", name="Fold code").click()
+    assert visible(tab, "details pre.code") == pieces
+
+
+@pytest.mark.parametrize("clipboard", ["there", "missing"])
+def test_copy_takes_the_code_without_its_marks(visit: Visit, clipboard: str) -> None:
+    tab = visit(
+        permissions=["clipboard-read", "clipboard-write"],
+        init=""
+        if clipboard == "there"
+        else "Object.defineProperty(navigator, 'clipboard', {value: undefined});",
+    )
+    pane = tab.locator(".dialect.keras").first
+    pane.hover()
+    pane.get_by_role("button", name="Copy").click()
+    pane.get_by_role("button", name="Copied").wait_for()
+    field = tab.get_by_role("searchbox")
+    field.evaluate(
+        "it => it.addEventListener('paste', e => window.pasted ="
+        " e.clipboardData.getData('text/plain'))"
+    )
+    field.focus()
+    tab.keyboard.press("ControlOrMeta+v")
+    wanted = "layer = 1\nmodel.compile(loss='mse')"
+    until(tab, lambda: tab.evaluate("(window.pasted ?? '').trim()") == wanted)
+
+
+# Theme
+
+
+@pytest.mark.parametrize("system", SCHEMES)
+def test_theme_follows_the_system_until_switched(visit: Visit, system: str) -> None:
+    tab = visit(color_scheme=system)
+    other = SCHEMES[system == "light"]
+
+    def theme() -> str:
+        color = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        return "light" if color == "rgb(255, 255, 255)" else "dark"
+
+    assert theme() == system
+    button = tab.get_by_role("button", name="Dark theme")
+    button.click()
+    assert theme() == other
+    assert button.get_attribute("aria-pressed") == str(other == "dark").lower()
+    tab.reload()
+    assert theme() == other
+    button.click()
+    assert theme() == system
+    tab.emulate_media(color_scheme=other)
+    assert theme() == other  # the system leads again
+
+
+# Without a mouse, without JavaScript
+
+
+@pytest.mark.parametrize("width", [PHONE, LAPTOP])
+def test_everything_is_reached_by_tab_seen_and_not_under_the_bar(
+    visit: Visit, width: int
+) -> None:
+    tab = visit(width)
+    tab.evaluate("""() => {
+      const able = "a[href], button, input, summary, [tabindex='0']";
+      window.wanted = new Set([...document.querySelectorAll(able)]
+        .filter((it) => it.checkVisibility() && it.tabIndex >= 0)
+        .filter((it) => it.type !== "radio" || it.checked));
+    }""")
+    script = """() => {
+      const it = document.activeElement;
+      wanted.delete(it);
+      const { top, bottom } = it.getBoundingClientRect();
+      const bar = document.querySelector(".bar").getBoundingClientRect().bottom;
+      const seen = it.closest(".bar, .skip") || (bottom > bar && top < innerHeight);
+      const ringed = it.matches(".switch input + span, .switch input, :focus-visible");
+      const away = it === document.body;
+      return [away, Boolean(seen && ringed), it.outerHTML.slice(0, 120)];
+    }"""
+    for _ in range(400):
+        tab.keyboard.press("Tab")
+        away, seen, what = tab.evaluate(script)
+        if away:
+            break
+        assert seen, what
+    left = "() => [...wanted].map((it) => it.outerHTML.slice(0, 120))"
+    assert tab.evaluate(left) == []
+
+
+def test_keyboard_alone_does_everything(visit: Visit) -> None:
+    tab = visit()
+    press = tab.keyboard.press
+    press("Tab")
+    assert tab.locator(":focus").text_content() == "Skip to the report"
+    press("Tab")
+    press("Tab")
+    assert tab.locator(":focus").get_attribute("value") == "tf2"
+    press("ArrowRight")
+    assert visible(tab, ".dialect.tf1") == 4
+    press("Tab")
+    tab.keyboard.type("compile")
+    assert visible(tab, "#line-training") == 0
+    press("Escape")
+    assert visible(tab, "#line-training") == 1
+    press("Tab")
+    press("Enter")
+    assert visible(tab, "details pre.code") == 0
+    press("Enter")
+    press("Tab")
+    press("Space")
+    assert tab.locator("#theme").get_attribute("aria-pressed") == "true"
+    tab.locator(".dialect.keras summary").first.focus()
+    press("Enter")
+    assert visible(tab, "#line-keras-1") == 0
+    press("Enter")
+    press("Tab")
+    until(tab, lambda: lit(tab)[:1] == ["layer = 1"])
+
+
+def test_without_javascript_all_is_there_and_no_control_is_dead(visit: Visit) -> None:
+    for width in (PHONE, LAPTOP):
+        tab = visit(width, java_script_enabled=False)
+        for name in ("keras", "tf2", "tf1"):
+            assert visible(tab, f".dialect.{name} pre.code") == 4
+        text = tab.locator("main").inner_text()
+        for words in ("placeholder = 1", "reduce_mean", "model.compile", "from one"):
+            assert words in text
+        controls = tab.locator("button, input, select").locator("visible=true")
+        assert controls.all_text_contents() == (["Contents"] if width == PHONE else [])
+        assert visible(tab, ".contents a[href='#digits-training']") == (width == LAPTOP)
+        if width == PHONE:
+            controls.first.click()
+            assert visible(tab, ".contents a[href='#digits-training']") == 1
+
+
+# A notebook's own markup
+
+
+def test_markup_anywhere_in_a_notebook_cannot_run(visit: Visit, report: Path) -> None:
+    cells = [
+        markdown(f"## {SCRIPT}\n\n{SCRIPT} [link](javascript:alert(3))"),
+        markdown(f"1. {SCRIPT}", "legend"),
+        code(f"# Keras · Model\n'{SCRIPT}'  # (1)", "keras", stdout=SCRIPT + ANSI),
+        code(f"'{SCRIPT}'  # (1)", "tf2", text__html=f"<p onclick='x'>{SCRIPT}</p>"),
+        code("1", text__markdown=SCRIPT),
+        code("2", **{"image__svg+xml": SVG, "text__plain": SCRIPT}),
+        code("3", **{"application__javascript": "alert(4)", "text__plain": SCRIPT}),
+    ]
+    dataset = {"dataset": Parameter("dataset", str, SCRIPT, SCRIPT)}
+    hostile = executed(*cells, parameters=dataset, values={"dataset": f"{SCRIPT}'\""})
+    file = report.with_name("hostile.html")
+    file.write_text(page(hostile), encoding="utf-8")
+    for width in (PHONE, LAPTOP):
+        tab = visit(width, file=file)
+        tab.locator("#digits-keras-1 .mark").click()  # names an idea
+        tab.get_by_role("searchbox").fill("alert")
+        assert tab.locator("script").count() == 1
+        assert tab.locator("main meta, body meta").count() == 0
+        assert tab.url.startswith(file.as_uri())
+        assert tab.locator("img, main svg [onload], [onclick]").count() == 0
+
+
+def test_executed_notebook_is_downloaded_from_the_page_itself(visit: Visit) -> None:
+    tab = visit(accept_downloads=True)
+    with tab.expect_download() as download:
+        tab.get_by_role("link", name="Download the executed notebook").nth(1).click()
+    assert download.value.suggested_filename == "01_line.ipynb"
+    notebook = json.loads(Path(download.value.path()).read_text("utf-8"))
+    assert "".join(notebook["cells"][0]["source"]) == "# The digits"
+
+
+def test_without_javascript_the_notebook_is_downloaded_packed(visit: Visit) -> None:
+    tab = visit(accept_downloads=True, java_script_enabled=False)
+    link = tab.get_by_role("link", name="Download the executed notebook").nth(1)
+    assert "packed by gzip" in link.locator("..").inner_text()
+    with tab.expect_download() as download:
+        link.click()
+    assert download.value.suggested_filename == "01_line.ipynb.gz"
+    notebook = json.loads(gzip.decompress(Path(download.value.path()).read_bytes()))
+    assert "".join(notebook["cells"][0]["source"]) == "# The digits"
+
+
+# Paper
+
+
+def test_print_shows_all_code_whatever_is_folded_or_filtered(visit: Visit) -> None:
+    tab = visit(PHONE)
+    tab.locator("#fold").click()
+    tab.get_by_role("searchbox").fill("provenance")
+    tab.emulate_media(media="print")
+    for name in ("keras", "tf2", "tf1"):
+        assert visible(tab, f".dialect.{name} pre.code") == 4
+    assert visible(tab, "pre.code") == tab.locator("pre.code").count()
+    for chrome in (".bar", ".tabs", ".copy", ".anchor", ".skip", ".card"):
+        assert visible(tab, chrome) == 0
+    assert visible(tab, ".contents a[href='#digits-training']") == 1
+
+
+def test_pdf_has_an_outline_and_contents_with_page_numbers(
+    report: Path, tmp_path: Path
+) -> None:
+    from pypdf import PdfReader
+
+    file = tmp_path / "kvt.pdf"
+    pdf.write(report.read_text("utf-8"), file, browser=BROWSER)
+    pages = [each.extract_text() for each in PdfReader(file).pages]
+    numbers = pdf.page_numbers(file)
+    assert numbers["comparison"] < numbers["line"] < numbers["digits"]
+    assert numbers["digits"] < numbers["provenance"] == len(pages)
+    for name in ("line-training", "digits-do-they-agree", "provenance"):
+        title = name.partition("-")[2].replace("-", " ").capitalize() or "Provenance"
+        assert re.search(rf"{title}\W*\n?{numbers[name]}\b", pages[0])
+    for word in ("placeholder = 1", "reduce_mean", "from one", "tensorboard --logdir"):
+        assert sum(word in text for text in pages) >= 2
+    for section in ("line", "digits", "provenance"):  # each begins a page
+        start = rf"{numbers[section]}\s+(\d\s+The digits|Provenance)\n"
+        assert re.match(start, pages[numbers[section] - 1])
+    assert len(PdfReader(file).outline) > 0

@@ -1,0 +1,164 @@
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kvt.report import notebooks
+from kvt.report.build import build, find, plan, read
+from kvt.report.execute import ExecutionError
+from kvt.report.parameters import ParameterError, injected
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+SECTIONS = FIXTURES / "sections"
+
+# `kvt report` in a process of its own, where nothing else can have imported TensorFlow.
+REPORT = """
+import sys
+from kvt.cli import main
+
+code = main(sys.argv[1:])
+loaded = {"tensorflow", "keras"} & set(sys.modules)
+sys.exit(f"imported {loaded}" if loaded else code)
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The report on the tiny sections, and what was said meanwhile."""
+    output = tmp_path_factory.mktemp("report") / "reports"
+    (output / "results").mkdir(parents=True)
+    (output / "results" / "99_gone.json").write_text("of an older report")
+    (output / "index.html").write_text("an older report")
+    words = ["report", "--dataset", "digits", "--notebooks", str(SECTIONS)]
+    words += ["--output", str(output), "-p", "epochs", "5"]
+    words += ["--cache", str(tmp_path_factory.mktemp("cache"))]
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return output, done.stdout
+
+
+def test_report_replaces_the_older_one_as_a_whole(report: tuple[Path, str]) -> None:
+    output, _ = report
+    files = [path for path in output.rglob("*") if path.is_file()]
+    assert sorted(path.relative_to(output).as_posix() for path in files) == [
+        "index.html",
+        "logs/02_digits/events",
+        "notebooks/01_line.ipynb",
+        "notebooks/02_digits.ipynb",
+        "notebooks/08_comparison.ipynb",
+        "results/01_line.json",
+    ]
+    assert not list(output.glob(".*"))
+
+
+def test_terminal_and_page_say_which_data_and_why(report: tuple[Path, str]) -> None:
+    output, said = report
+    reason = "scikit-learn's digits, as asked for"
+    assert said.splitlines()[0] == f"data set: {reason}"
+    assert f"Data: {reason.replace(chr(39), '&#39;')}." in (
+        output / "index.html"
+    ).read_text("utf-8")
+    assert said.splitlines()[-1] == f"report: {output / 'index.html'}"
+
+
+def test_parameter_goes_to_every_notebook_that_has_it(report: tuple[Path, str]) -> None:
+    output, _ = report
+    values = {
+        path.stem: injected(notebooks.read(path))
+        for path in (output / "notebooks").iterdir()
+    }
+    assert values == {
+        "01_line": {
+            "dataset": "digits",
+            "results_path": "results/01_line.json",
+            "epochs": 5,
+        },
+        "02_digits": {"epochs": 5},
+        "08_comparison": {"results_dir": "results"},
+    }
+
+
+def test_comparison_has_read_the_others_results(report: tuple[Path, str]) -> None:
+    output, _ = report
+    page = (output / "index.html").read_text("utf-8")
+    assert page.index("<th>01_line</th>") < page.index('<h2 id="line">')
+
+
+def test_page_names_no_path_of_this_machine(report: tuple[Path, str]) -> None:
+    output, _ = report
+    for path in (output / "index.html", *(output / "notebooks").iterdir()):
+        assert str(output) not in path.read_text("utf-8")
+        assert ".staging-" not in path.read_text("utf-8")
+
+
+def test_failed_notebook_leaves_the_old_report_and_shows_the_partial_one(
+    tmp_path: Path,
+) -> None:
+    here, output = tmp_path / "notebooks", tmp_path / "reports"
+    here.mkdir()
+    shutil.copy(FIXTURES / "failures" / "raises.ipynb", here / "01_raises.ipynb")
+    output.mkdir()
+    (output / "index.html").write_text("old")
+    with pytest.raises(ExecutionError, match=r"01_raises\.ipynb .*no such luck"):
+        build(here, output, dataset="digits", parameters={})
+    assert (output / "index.html").read_text() == "old"
+    assert sorted(path.name for path in output.iterdir()) == ["failed", "index.html"]
+    assert (output / "failed" / "01_raises.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("epohcs", "3", "unknown parameter 'epohcs'; the report has: epochs, .*epochs"),
+        ("epochs", "0", "epochs is 0; it must be"),
+        ("epochs", "3.5", "must be an integer"),
+        ("dataset", "mnist", "choose it with --dataset"),
+        ("results_path", "x.json", "collects the results itself"),
+        ("results_dir", "x", "compares its own results"),
+    ],
+)
+def test_bad_parameter_is_refused_before_anything_starts(
+    name: str, value: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ParameterError, match=message):
+        build(SECTIONS, tmp_path / "new", dataset="nonsense", parameters={name: value})
+    assert not (tmp_path / "new").exists()
+
+
+def test_comparison_runs_last_whatever_its_number(tmp_path: Path) -> None:
+    for number, name in enumerate(("08_comparison", "01_line")):
+        shutil.copy(
+            SECTIONS / f"{name}.ipynb", tmp_path / f"0{number}_{name[3:]}.ipynb"
+        )
+    runs = plan(read(find(tmp_path)), "digits", {})
+    assert [run.path.name for run in runs] == ["01_line.ipynb", "00_comparison.ipynb"]
+
+
+def test_directory_without_notebooks_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no notebooks like 01_name\.ipynb"):
+        build(tmp_path, tmp_path / "new", dataset="digits", parameters={})
+
+
+@pytest.mark.parametrize("part", ["notebooks", "results", "logs"])
+def test_what_is_not_a_report_is_never_replaced(tmp_path: Path, part: str) -> None:
+    (tmp_path / "reports" / part).mkdir(parents=True)
+    (tmp_path / "reports" / part / "thesis.csv").write_text("1")
+    with pytest.raises(FileExistsError, match=rf"has {part}, and no index\.html"):
+        build(SECTIONS, tmp_path / "reports", dataset="digits", parameters={})
+    assert (tmp_path / "reports" / part / "thesis.csv").read_text() == "1"
+
+
+def test_notebooks_are_never_replaced_by_their_runs(tmp_path: Path) -> None:
+    shutil.copytree(SECTIONS, tmp_path / "notebooks")
+    (tmp_path / "index.html").write_text("an earlier report")
+    with pytest.raises(FileExistsError, match="holds the notebooks themselves"):
+        build(tmp_path / "notebooks", tmp_path, dataset="digits", parameters={})

@@ -1,0 +1,108 @@
+import signal
+from pathlib import Path
+from typing import Any
+
+import papermill
+import pytest
+
+from kvt.report import notebooks
+from kvt.report.execute import ExecutionError, execute
+from kvt.report.parameters import injected
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+LINE = FIXTURES / "sections" / "01_line.ipynb"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory whose name papermill would take for a format string."""
+    directory = tmp_path / "{epochs}"
+    directory.mkdir()
+    return directory
+
+
+def run(name: str, place: Path, **options: Any) -> None:
+    execute(
+        FIXTURES / "failures" / f"{name}.ipynb",
+        place / "out.ipynb",
+        {},
+        cwd=place,
+        failed=place / "failed" / f"{name}.ipynb",
+        **options,
+    )
+
+
+def test_two_runs_leave_the_same_bytes_and_no_path(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = {"epochs": 4, "shuffle": False, "results_path": 'a "b".json'}
+    for name in ("a", "b"):
+        execute(
+            LINE, place / f"{name}.ipynb", values, cwd=place, failed=place / "failed"
+        )
+    first = (place / "a.ipynb").read_bytes()
+    assert first == (place / "b.ipynb").read_bytes()
+    assert str(place).encode() not in first
+    assert injected(notebooks.read(place / "a.ipynb")) == values
+    assert (
+        b"(4, 0.1, False, '3')" in first
+    )  # the kernel saw them, and a quiet TensorFlow
+    assert sorted(path.name for path in place.iterdir()) == [
+        'a "b".json',
+        "a.ipynb",
+        "b.ipynb",
+    ]
+    assert capsys.readouterr().out.count("01_line.ipynb: ") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "reason"),
+    [
+        ("raises", "# the bad cell", "ValueError: no such luck"),
+        ("dies", "# takes the kernel along", "the kernel died"),
+        ("exits", "# leaves by the back door", "SystemExit"),
+        ("hangs", "# takes too long", "timed out"),
+    ],
+)
+def test_failure_names_notebook_cell_and_error_and_keeps_the_old_output(
+    name: str, cell: str, reason: str, place: Path
+) -> None:
+    (place / "out.ipynb").write_text("old")
+    with pytest.raises(ExecutionError) as failure:
+        run(name, place, timeout=1 if name == "hangs" else None)
+    message = str(failure.value)
+    partial = place / "failed" / f"{name}.ipynb"
+    for part in (f"{name}.ipynb", cell, reason, str(partial)):
+        assert part in message
+    assert (place / "out.ipynb").read_text() == "old"
+    executed = [c for c in notebooks.read(partial).cells if c.get("execution_count")]
+    assert executed[0].outputs[0].data["text/plain"] == "1"
+    assert sorted(path.name for path in place.iterdir()) == ["failed", "out.ipynb"]
+
+
+def test_kernel_that_finds_its_port_taken_is_started_once_more(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def refuse(*_: object, **__: object) -> None:
+        calls.append(1)
+        raise RuntimeError("Kernel died before replying to kernel_info")
+
+    monkeypatch.setattr(papermill, "execute_notebook", refuse)
+    with pytest.raises(ExecutionError, match="before its first cell: Kernel died"):
+        run("raises", place)
+    assert len(calls) == 2
+
+
+def test_interrupt_keeps_the_old_output(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(papermill, "execute_notebook", interrupt)
+    (place / "out.ipynb").write_text("old")
+    with pytest.raises(KeyboardInterrupt):
+        run("raises", place)
+    assert [path.read_text() for path in place.iterdir()] == ["old"]

@@ -1,0 +1,344 @@
+import html
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+from nbformat.v4 import new_output
+
+from kvt.report import notebooks, parameters
+from kvt.report.build import find
+from kvt.report.markdown import highlight_python
+from kvt.report.maths import FormulaError, to_mathml
+from kvt.report.merge import Executed, RenderError, command
+from kvt.report.parameters import Parameter
+from kvt.show import sources
+from tests.report.pages import ANSI, SCRIPT, SVG, body, code, executed, markdown, page
+
+EPOCHS = {"epochs": Parameter("epochs", int, 2, "passes")}
+
+
+def test_equal_notebooks_give_equal_bytes() -> None:
+    cells = (markdown("$x$"), code("x", "keras", stdout="1"))
+    assert page(executed(*cells)) == page(executed(*cells))
+
+
+def test_committed_notebooks_become_one_small_page() -> None:
+    directory = Path(__file__).parents[2] / "notebooks"
+    runs = [
+        Executed(path.stem, notebook, parameters.read(notebook), {})
+        for path in find(directory)
+        for notebook in (notebooks.read(path),)
+    ]
+    text = page(*runs)
+    assert len(text.encode()) < 2.5e6
+    assert text.index("<h1") < text.index('class="claim"') < text.index("<table>")
+    assert re.search(r'<a href="#[\w-]+-do-they-agree">0 ulp</a>', text)
+    assert page(*runs) == text
+
+
+def test_page_asks_nothing_of_anybody() -> None:
+    text = page(executed(markdown("[a link](https://keras.io)"), code("1")))
+    assert "default-src 'none'" in text.replace("&#39;", "'")
+    assert text.count("<script") == 1
+    assert not re.search(r"(src|href)=\"(?!data:|#|https://keras\.io)", text)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_comparison_opens_the_report_without_its_code() -> None:
+    directory = Parameter("results_dir", str, "", "where")
+    comparison = executed(
+        code("a_table()", text__plain="as one"),
+        name="08_comparison",
+        parameters={"results_dir": directory},
+        values={"results_dir": "results"},
+    )
+    text = page(executed(code("the_model()"), name="01_line"), comparison)
+    assert text.index("as one") < text.index("the_model")
+    assert "a_table" not in text
+    assert "-p results_dir reports/results" in text
+
+
+def test_row_puts_each_dialect_with_its_outputs_under_its_name() -> None:
+    text = body(
+        markdown("## Model"),
+        code("# Keras · Model\nsequential = 1", "keras", stdout="from keras"),
+        code("# TensorFlow 2 · Model\nforward = 2", "tf2", stdout="from two"),
+        code("# TensorFlow 1 · Model\nplaceholder = 3", "tf1", stdout="from one"),
+        code("after = 4"),
+    )
+    row = re.search(
+        r'<div class="dialects">(.*?)<pre[^>]*><code>[^\n]*after', text, re.S
+    )
+    assert row is not None
+    parts = re.split(r'<div class="dialect (\w+)">', row[1])
+    assert parts[1::2] == ["keras", "tf2", "tf1"]
+    for part, expected in zip(
+        parts[2::2],
+        (
+            ("Keras", "sequential", "from keras"),
+            ("TensorFlow 2", "forward", "from two"),
+            ("TensorFlow 1", "placeholder", "from one"),
+        ),
+        strict=True,
+    ):
+        for words in expected:
+            assert words in part
+    assert "·" not in row[1]  # the caption stands for the first line
+
+
+def test_code_is_marked_up_where_it_has_a_color_and_nowhere_else() -> None:
+    source = "def f(a):  # <why>\n\treturn a[0] + 'b' @ c\n\n\nx = f\n"
+    marked = highlight_python(source)
+    assert html.unescape(re.sub("<[^>]*>", "", marked)) == source
+    assert '<span class="k">return</span> a[' in marked
+    assert not re.search(r'class="[npw]"', marked)
+    assert marked.count("<span") == marked.count("</span")
+
+
+def test_second_row_without_prose_is_a_row_of_its_own() -> None:
+    dialects = [code("1", "keras"), code("2", "tf2")]
+    assert (
+        body(*dialects, *(code("3", "keras"), code("4", "tf2"))).count(
+            '<div class="dialects">'
+        )
+        == 2
+    )
+
+
+def test_hidden_input_leaves_only_its_output() -> None:
+    text = body(code("plot()", "hide-input", text__plain="a curve"))
+    assert "plot" not in text
+    assert "a curve" in text
+
+
+def test_parameters_are_a_table_and_the_command_repeats_the_run() -> None:
+    seed = Parameter("seed", int, 7, "of the <weights>")
+    run = executed(
+        code("epochs: int = 2", "parameters"),
+        code("epochs = 5", "injected-parameters"),
+        parameters=EPOCHS | {"seed": seed},
+        values={"epochs": 5},
+    )
+    text = page(run)
+    assert "papermill notebooks/02_digits.ipynb out.ipynb -p epochs 5</code>" in text
+    assert "of the &lt;weights&gt;" in text
+    assert "<code>epochs = 5</code>, <code>seed = 7</code>" in text
+    assert '<pre class="code" tabindex="0"><code><span' not in text  # no such cell
+    assert 'download="02_digits.ipynb.gz"' in text
+
+
+def test_command_is_quoted_for_the_shell_and_for_papermill() -> None:
+    assert command("01_a", {}) == "papermill notebooks/01_a.ipynb out.ipynb"
+    assert command("01_a", {"name": "a b'c", "number": "1e5", "on": True}).endswith(
+        """ -p name 'a b'"'"'c' -r number 1e5 -p on True"""
+    )
+
+
+def test_results_path_changes_nothing_and_is_no_difference() -> None:
+    path = Parameter("results_path", str, "", "")
+    run = executed(
+        parameters={"results_path": path}, values={"results_path": "results/a.json"}
+    )
+    assert run.changed() == {}
+
+
+def test_headings_have_one_top_and_unique_ids() -> None:
+    section = (markdown("## Model\n\n### Model"), markdown("## Model"))
+    text = page(executed(*section), executed(*section, name="03_again"))
+    ids = re.findall(r' id="([^"]+)"', text)
+    assert [found for found, count in Counter(ids).items() if count > 1] == []
+    assert text.count("<h1") == 1
+    assert {"digits", "digits-model", "digits-model-2", "again-model"} <= set(ids)
+    links = set(re.findall(r'href="#([^"]+)"', text))
+    assert links <= set(ids)
+
+
+def test_no_heading_skips_a_level_and_siblings_stay_siblings() -> None:
+    text = body(markdown("### Imports\n\n### Data\n\n## Model\n\n#### Loss\n\n## End"))
+    levels = re.findall(r"<h(\d) id=\"digits[^>]*>(?:<span.*?</span>)?\s*(\w+)", text)
+    assert [(int(level), name) for level, name in levels[1:6]] == [
+        (3, "Imports"),
+        (3, "Data"),
+        (3, "Model"),
+        (4, "Loss"),
+        (3, "End"),
+    ]
+
+
+def test_titled_blocks_of_code_stand_abreast_wherever_they_come_from() -> None:
+    pair = sources.beside({"TensorFlow 1": "a < 1", "ours <b>": "b = 2"}).text
+    alone = sources.beside({"alone": "c = 3"}).text
+
+    for shown in (
+        body(markdown(f"{pair}\n\nThen\n\n{alone}")),
+        body(code("show()", text__markdown=f"{pair}\n\nThen\n\n{alone}")),
+    ):
+        abreast, _, rest = shown.split('<div class="abreast">')[1].partition("Then")
+        assert abreast.count('<div class="source titled') == 2
+        assert (
+            '<div class="source titled tf1"><p class="name">TensorFlow 1</p>' in abreast
+        )
+        assert '<p class="name">ours &lt;b&gt;</p><pre class="code"' in abreast
+        assert '<div class="source titled"><p class="name">alone</p>' in rest
+
+
+def test_link_between_notebooks_becomes_one_between_sections() -> None:
+    link = "[there](02_digits.ipynb#Do-they-agree?) and [a](b.html)"
+    text = body(markdown(f"## Do they agree?\n\n{link}"))
+    assert 'href="#digits-do-they-agree">there</a>' in text
+
+
+def test_link_to_a_heading_that_is_not_there_fails() -> None:
+    with pytest.raises(RenderError, match="leads to '#digits-nowhere'"):
+        body(markdown("[there](02_digits.ipynb#Nowhere)"))
+
+
+def test_a_link_to_a_section_that_is_not_in_the_report_is_its_words_alone() -> None:
+    text = body(
+        markdown("See [the other](09_other.ipynb#Here) and [this](02_digits.ipynb)")
+    )
+    assert "See the other and " in text
+    assert '<a href="#digits">this</a>' in text
+
+
+def test_formula_becomes_mathml_and_keeps_its_comma() -> None:
+    text = body(markdown("so $x_1$, and\n\n$$\\sum_i x_i$$"))
+    assert text.count("<math") == 2
+    assert "</math>,</span>" in text
+    assert 'display="block"' in text
+
+
+def test_only_a_formula_and_its_point_are_kept_together() -> None:
+    text = body(markdown("If $a$ is small and far from it, then so is $b$."))
+    _, _, together = text.partition('<span class="together">')
+    assert together.startswith("<math")
+    assert "</math>.</span>" in together
+    assert "then so is" not in together
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        r"\nosuch x",
+        r"\arg\max x",
+        r"\frac{1}{",
+        r"\begin{aligned}a&=b\end{aligned}",
+        r"\text{<script>alert(1)</script>}",
+        r"\text{<img src=x onerror=alert(1)>}",
+        r"\href{javascript:alert(1)}{x}",
+    ],
+)
+def test_formula_beyond_mathml_fails_by_name(formula: str) -> None:
+    with pytest.raises(FormulaError, match="cannot become MathML"):
+        to_mathml(formula, display=False)
+    with pytest.raises(RenderError) as failure:
+        page(executed(markdown(f"## Loss\n\n${formula}$")))
+    assert "02_digits.ipynb" in str(failure.value)
+    assert repr(formula) in str(failure.value)
+
+
+def test_known_macros_pass() -> None:
+    for formula in (r"\hat{y}", r"a \backslash b", r"\operatorname{relu}(x)", "x<y"):
+        assert to_mathml(formula, display=True).startswith("<math")
+
+
+def test_markup_anywhere_in_a_notebook_cannot_run() -> None:
+    text = page(
+        executed(
+            markdown(
+                f"## {SCRIPT}\n\n{SCRIPT} [link](javascript:alert(3))\n\n{SCRIPT}"
+            ),
+            code(f"'{SCRIPT}'", stdout=f"{SCRIPT}{ANSI}"),
+            code("1", text__html=f"<p style='x' onclick='y'>{SCRIPT}</p><form></form>"),
+            code("2", text__markdown=SCRIPT),
+            code("3", text__latex="$x$"),
+            code("4", **{"application__javascript": "alert(4)", "text__plain": "5"}),
+            code("6", **{"image__svg+xml": SVG}),
+            parameters={"dataset": Parameter("dataset", str, SCRIPT, SCRIPT)},
+            values={"dataset": f"{SCRIPT}'\""},
+        )
+    )
+    markup = re.sub(
+        r"base64,[\w+/=]+|<script>.*</script>\n</head>", "", text, flags=re.S
+    )
+    tags = re.findall(r"<[a-zA-Z][^>]*>", markup)
+    forbidden = re.compile("(?i)<(script|form|iframe|object|meta|base|link)")
+    own = [tag for tag in tags if not re.match(r"<(meta|link rel=\"icon\")", tag)]
+    assert [tag for tag in own if forbidden.match(tag)] == []
+    assert [tag for tag in tags if re.search(r"(?i)http-equiv=.?refresh", tag)] == []
+    assert [tag for tag in tags if re.search(r"(?i)[\s\"'/]on\w+\s*=", tag)] == []
+    assert [tag for tag in tags if "javascript:" in tag or " style=" in tag] == []
+    assert "<img" not in markup
+    assert "<meta" not in markup.split("<body>")[1].lower()
+    assert "orange</pre>" in markup
+    assert "\x1b" not in markup
+
+
+def test_figure_stands_inline_captioned_and_with_ids_of_its_own() -> None:
+    cell = code("plot()", **{"image__svg+xml": SVG, "text__plain": "a falling line"})
+    first = body(cell)
+    assert 'role="img" aria-labelledby="figure-2-1-caption"' in first
+    assert 'href="#figure-2-1">Figure 2.1</a> a falling line</figcaption>' in first
+    assert 'id="figure-2-1-p"' in first
+    assert 'href="#figure-2-1-p"' in first
+    assert 'stroke="#00f"' in first
+    assert 'clip-path="url(#figure-2-1-p)"' in first
+    assert "example.org" not in first.split("download=")[0].split("base64")[0]
+    assert 'id="figure-2-2-p"' in body(cell, cell)
+    cell.outputs[0].metadata["image/svg+xml"] = {"alt": 'a "rising" <line>'}
+    assert "</a> a &#34;rising&#34; &lt;line&gt;</figcaption>" in body(cell)
+
+
+def test_figures_are_numbered_by_section() -> None:
+    plot = code("plot()", **{"image__png": "iVBORw0KGgo=", "text__plain": "dots"})
+    directory = Parameter("results_dir", str, "", "where")
+    text = page(
+        executed(plot, plot, name="01_line"),
+        executed(plot, name="02_digits"),
+        executed(plot, name="08_all", parameters={"results_dir": directory}),
+    )
+    numbers = re.findall(r">Figure ([\d.]+)</a>", text)
+    assert numbers == ["1", "1.1", "1.2", "2.1"]  # the comparison opens the page
+    assert text.count('<img alt="dots" src="data:image/png;base64,') == 4
+
+
+def test_table_is_aligned_without_styles() -> None:
+    text = body(code("1", text__markdown="| a | b |\n| --- | ---: |\n| 1 | 2 |"))
+    assert '<th scope="col" class="right">b</th>' in text
+    assert '<td class="right">2</td>' in text
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        new_output("stream", name="stderr", text="a stray warning"),
+        new_output("error", ename="ValueError", evalue="bad", traceback=[]),
+    ],
+    ids=["stderr", "error"],
+)
+def test_stderr_and_errors_fail_the_build(output: NotebookNode) -> None:
+    cell = code("# the cell\n1")
+    cell.outputs.append(output)
+    with pytest.raises(RenderError, match=r"02_digits\.ipynb, cell '# the cell': "):
+        page(executed(cell))
+
+
+def test_notebook_without_a_title_fails() -> None:
+    run = executed()
+    del run.notebook.cells[0]
+    with pytest.raises(RenderError, match=r"first cell must be its '# Title'"):
+        page(run)
+
+
+def test_image_from_elsewhere_fails() -> None:
+    with pytest.raises(RenderError, match=r"image 'https://example\.org/a\.png'"):
+        page(executed(markdown("![a](https://example.org/a.png)")))
+
+
+def test_provenance_says_where_it_came_from() -> None:
+    text = page(executed())
+    for fact in ("the digits, as asked for", "5eed", "Z80", "unknown"):
+        assert fact in text

@@ -1,0 +1,48 @@
+from collections.abc import Mapping
+
+import pytest
+
+from kvt import History
+from kvt.show import sources
+
+
+def increment(x: int) -> int:
+    """Add one."""
+    return x + 1
+
+
+def test_code_is_shown_as_it_stands_in_its_file() -> None:
+    shown = sources.code(increment, "y = 2\n").text
+
+    assert shown == (
+        '```python\ndef increment(x: int) -> int:\n    """Add one."""\n'
+        "    return x + 1\n\n\ny = 2\n```"
+    )
+
+
+def test_methods_are_shown_without_their_indentation() -> None:
+    shown = sources.code(History.append).text
+    assert shown.startswith("```python\ndef append(self, epoch: int")
+    assert "\n    self.epoch.append(epoch)\n" in shown
+
+
+@pytest.mark.parametrize(
+    "titled", [{"ours": increment}, {"ours": increment, "theirs": "x += 1"}]
+)
+def test_every_block_stands_under_its_title(
+    titled: Mapping[str, sources.Source],
+) -> None:
+    shown = sources.beside(titled)
+
+    blocks = shown.text.split("\n\n```")
+    assert len(blocks) == len(titled)
+    for title, block in zip(titled, blocks, strict=True):
+        assert block.removeprefix("```").startswith(f"python {title}\n")
+    assert shown._repr_markdown_() == repr(shown) == shown.text
+
+
+def test_what_has_no_source_is_refused() -> None:
+    namespace: dict[str, object] = {}
+    exec("def made(): pass", namespace)
+    with pytest.raises(OSError, match="source"):
+        sources.code(namespace["made"])  # type: ignore[arg-type]

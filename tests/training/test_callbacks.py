@@ -1,0 +1,405 @@
+"""What holds for the observers of a training, in Keras and in kvt alike."""
+
+import functools
+import inspect
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import kvt
+from kvt.compare import parity
+from kvt.training.callbacks import Monitor
+
+HOOKS = sorted(
+    name for name in dir(keras.callbacks.Callback) if name.startswith(("on_", "set_"))
+)
+OWN = {"verbose", "validation"}  # told by Keras alone, by kvt alone
+X = np.arange(6, dtype=np.float32).reshape(6, 1)
+Y = X % 2
+
+
+class Log(kvt.Callback):
+    """Notes which hook was called, for which epoch or batch, with which figures."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, list[int], list[str]]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name not in HOOKS:
+            return super().__getattribute__(name)
+
+        def note(*args: Any, **kwargs: Any) -> None:
+            numbers = [value for value in args if isinstance(value, int)]
+            logs = [*args, *kwargs.values()][-1:]
+            figures = [
+                key for value in logs if isinstance(value, dict) for key in value
+            ]
+            self.calls.append((name, numbers, sorted({*figures} - OWN)))
+
+        return note
+
+
+def train_in_keras(*callbacks: Any) -> keras.Model:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(
+        loss="mse", optimizer=keras.optimizers.SGD(0.01), metrics=["accuracy"]
+    )
+    model.fit(
+        X,
+        Y,
+        batch_size=4,
+        epochs=2,
+        validation_data=(X, Y),
+        verbose=0,
+        callbacks=list(callbacks),
+    )
+    return model
+
+
+def train_in_numpy(*callbacks: Any) -> None:
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        return {"loss": np.float32(0.5), "accuracy": np.float32(1)}
+
+    kvt.fit(
+        step,
+        step,
+        X,
+        Y,
+        batch_size=4,
+        epochs=2,
+        validation_data=(X, Y),
+        verbose=0,
+        callbacks=callbacks,
+    )
+
+
+# The hooks
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_callback_has_every_hook_of_keras(hook: str) -> None:
+    """As Keras calls it; a hook that a new Keras adds shows up here."""
+    parameters = inspect.signature(getattr(keras.callbacks.Callback(), hook)).parameters
+    required = [p for p in parameters.values() if p.default is inspect.Parameter.empty]
+    assert getattr(kvt.Callback(), hook)(*range(len(required))) is None
+    if "logs" in parameters:
+        assert getattr(kvt.Callback(), hook)(*range(len(required)), logs={}) is None
+
+
+def test_kvt_calls_its_hooks_as_keras_does() -> None:
+    in_keras, in_numpy = Log(), Log()
+    train_in_keras(in_keras)
+    train_in_numpy(in_numpy)
+    known = {name for name, _, _ in in_numpy.calls}
+    assert known == {
+        "set_model",
+        "set_params",
+        "on_train_begin",
+        "on_train_end",
+        "on_epoch_begin",
+        "on_epoch_end",
+        "on_train_batch_end",
+    }
+    begin_and_end = {"on_train_begin", "on_train_end"}
+    expected = [
+        # At the end Keras passes the last epoch's figures on.
+        (name, numbers, [] if name in begin_and_end else figures)
+        for name, numbers, figures in in_keras.calls
+        if name in known
+    ]
+    assert in_numpy.calls == expected
+
+
+def test_the_same_observers_work_in_keras_and_in_kvt(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    recorder = kvt.Recorder(lambda: [np.zeros(1)])
+    observers = (recorder, kvt.ProgressBar(), kvt.Callback())
+    train_in_keras(*observers)
+    in_keras = capsys.readouterr()
+    train_in_numpy(*observers)
+    in_numpy = capsys.readouterr()
+    assert len(recorder.weights) == len(recorder.epoch_seconds) == 4
+    shapes = [
+        [line.split()[0::2] for line in run.out.splitlines()]
+        for run in (in_keras, in_numpy)
+    ]
+    assert shapes[0] == shapes[1]
+    assert in_keras.err == in_numpy.err == ""
+
+
+# The recorder
+
+
+def test_recorder_holds_keras_weights_of_every_epoch() -> None:
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse", optimizer=keras.optimizers.SGD(0.01))
+    recorder = kvt.Recorder(model.get_weights)
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[recorder])
+    assert [len(weights) for weights in recorder.weights] == [2, 2]
+    for ours, theirs in zip(recorder.weights[-1], model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not np.array_equal(recorder.weights[0][0], recorder.weights[1][0])
+
+
+def test_later_updates_leave_recorded_weights_alone() -> None:
+    weight = np.zeros(2)
+    recorder = kvt.Recorder(lambda: [weight])
+    for epoch in range(3):
+        recorder.on_epoch_begin(epoch)
+        weight += 1
+        recorder.on_epoch_end(epoch)
+    weight += 100
+    assert [w.tolist() for (w,) in recorder.weights] == [[1, 1], [2, 2], [3, 3]]
+
+
+def test_recorder_times_epochs_and_not_its_own_copying(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 10.0
+
+    def get_weights() -> list[np.ndarray]:
+        nonlocal now
+        now += 50
+        return []
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    recorder = kvt.Recorder(get_weights)
+    for epoch, seconds in enumerate((2.0, 0.5)):
+        recorder.on_epoch_begin(epoch)
+        now += seconds
+        recorder.on_epoch_end(epoch)
+        now += 7
+    monkeypatch.undo()
+    assert recorder.epoch_seconds == [2.0, 0.5]
+    assert recorder.seconds == 2.5
+
+
+def test_each_timed_epoch_begins_where_start_sets_the_weights() -> None:
+    weights, seen = [0.0], []
+
+    def start() -> None:
+        weights[0] = 1.0
+
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        seen.append(weights[0])
+        weights[0] *= 1e300  # a second step from there would diverge
+        return {"loss": weights[0]}
+
+    fit = functools.partial(kvt.fit, step, step)
+    timed = kvt.time_epochs(fit, start, X, Y, batch_size=6)
+    assert seen == [1.0] * 4
+    assert weights == [1.0]
+    assert timed["examples"] == 6
+    assert len(timed["epoch_seconds"]) == 4
+    assert min(timed["epoch_seconds"]) > 0
+
+
+def test_epochs_of_keras_are_timed_too() -> None:
+    model = train_in_keras()
+    before = model.get_weights()
+    timed = kvt.time_epochs(
+        model.fit, lambda: model.set_weights(before), X, Y, batch_size=4
+    )
+    assert len(timed["epoch_seconds"]) == 4
+    assert parity.same_bits(model.get_weights(), before)
+
+
+def test_setting_the_weights_back_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+
+    def start() -> None:
+        nonlocal now
+        now += 50
+
+    def fit(x: Any, y: Any, *, epochs: int, callbacks: list[Any], **_: Any) -> None:
+        nonlocal now
+        for epoch in range(epochs):
+            callbacks[0].on_epoch_begin(epoch)
+            now += epoch + 1
+            callbacks[0].on_epoch_end(epoch)
+
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    timed = kvt.time_epochs(fit, start, X, Y, batch_size=4)
+    monkeypatch.undo()
+    assert timed == {"examples": 6, "epoch_seconds": [1.0, 2.0, 3.0, 4.0]}
+
+
+# Early stopping
+
+FIGURES = st.one_of(
+    st.sampled_from([0.5, 0.5, 0.25, 1.0, 0.0, -0.0, math.nan, math.inf, -math.inf]),
+    st.floats(-2, 2, width=32).filter(lambda x: x == 0 or abs(x) > 1e-30),
+    st.sampled_from([0.1, 0.2, 0.3, 0.3 - 1e-9, 0.3 + 1e-9, 0.1 + 0.2]),
+)
+
+
+class Model:
+    """Stands in for what is trained: its only weight is the number of the epoch."""
+
+    def __init__(self) -> None:
+        self.stop_training = False
+        self.weights = [np.zeros(1)]
+        self.metrics: list[Any] = []
+
+    def get_weights(self) -> list[np.ndarray]:
+        return self.weights
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        self.weights = weights
+
+
+def watch(callback: Any, model: Model, figures: list[float]) -> list[float]:
+    """Report an epoch's figure after the other; return in which the training stops."""
+    callback.set_model(model)
+    callback.set_params({"epochs": len(figures), "steps": 1})
+    callback.on_train_begin()
+    for epoch, figure in enumerate(figures):
+        model.weights = [np.full(1, float(epoch))]
+        callback.on_epoch_end(epoch, {"figure": figure, "other": 0.0})
+        if model.stop_training:
+            break
+    callback.on_train_end()
+    return [epoch, callback.stopped_epoch, callback.best_epoch, *model.weights[0]]
+
+
+@given(
+    figures=st.lists(FIGURES, min_size=1, max_size=12),
+    patience=st.integers(0, 4),
+    min_delta=st.sampled_from([0, 0.0, 0.1, 0.25, 1e-9, 0.3]),
+    mode=st.sampled_from(["min", "max"]),
+    restore=st.booleans(),
+)
+@example([math.nan, 1.0, 0.5], 1, 0, "min", True)
+@example([1.0, math.nan, 0.5, 0.5, 0.5], 1, 0, "min", True)
+@example([1.0, 1.0], 0, 0, "min", False)
+@example([0.3, 0.3 - 1e-9, 0.3 - 2e-9], 1, 0, "min", False)
+def test_early_stopping_stops_where_keras_stops(
+    figures: list[float], patience: int, min_delta: float, mode: str, restore: bool
+) -> None:
+    rules = {"min_delta": min_delta, "patience": patience, "mode": mode}
+    rules |= {"restore_best_weights": restore}
+    ours, theirs = Model(), Model()
+    stopping = kvt.EarlyStopping(
+        "figure", get_weights=ours.get_weights, set_weights=ours.set_weights, **rules
+    )
+    expected = watch(keras.callbacks.EarlyStopping("figure", **rules), theirs, figures)
+    assert watch(stopping, ours, figures) == expected
+    # One object can watch several trainings, as in Keras.
+    again = Model()
+    stopping._get_weights, stopping._set_weights = again.get_weights, again.set_weights
+    assert watch(stopping, again, figures) == expected
+
+
+@pytest.mark.parametrize("monitor", ["loss", "val_loss", "accuracy", "val_accuracy"])
+def test_auto_knows_losses_and_accuracies_as_keras_does(monitor: str) -> None:
+    theirs = keras.callbacks.EarlyStopping(monitor)
+    theirs.set_model(train_in_keras())
+    theirs._set_monitor_op()
+    for figure in (0.75, 0.25):
+        ours = Monitor(monitor)
+        ours.improves({monitor: 0.5})
+        better = bool(theirs._is_improvement(figure, 0.5))
+        assert ours.improves({monitor: figure}) == better
+
+
+def test_early_stopping_ends_both_trainings_in_the_same_epoch() -> None:
+    stopping = {"keras": kvt.EarlyStopping(patience=1), "kvt": kvt.EarlyStopping()}
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(loss="mse", optimizer=keras.optimizers.SGD(0.9))
+    data = {"batch_size": 2, "epochs": 9, "validation_data": (X, Y), "verbose": 0}
+    in_keras = model.fit(X, Y, callbacks=[stopping["keras"]], **data)
+
+    losses = iter([3.0, 2.0, 2.5, 1.0])
+
+    def test_step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        return {"loss": np.float32(next(losses))}
+
+    data["batch_size"] = 6
+    in_kvt = kvt.fit(
+        lambda x, y: {"loss": np.float32(1)},
+        test_step,
+        X,
+        Y,
+        callbacks=[stopping["kvt"]],
+        **data,
+    )
+    assert in_keras.epoch[-1] == stopping["keras"].stopped_epoch < 8
+    assert in_kvt.epoch == [0, 1, 2]
+    assert in_kvt.history["val_loss"] == [3.0, 2.0, 2.5]
+
+
+REFUSED = {
+    "patience -1": ({"patience": -1}, "patience is -1; it must be .* at least 0; 0"),
+    "min_delta -1": ({"min_delta": -1.0}, "min_delta is -1.0; .* at least 0; 0"),
+    "min_delta nan": ({"min_delta": math.nan}, "min_delta is nan; it must be"),
+    "mode": ({"mode": "best"}, "mode is 'best' for val_loss; it must be 'min' or"),
+    "auto": ({"monitor": "f1"}, "mode is 'auto' for f1; .*; say whether lower or"),
+    "restore": ({"restore_best_weights": True}, "needs get_weights .*; pass both"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_bad_rules_are_refused_when_they_are_made(case: str) -> None:
+    rules, message = REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        kvt.EarlyStopping(**rules)
+
+
+def test_waiting_for_validation_that_will_not_be_is_refused_before_any_step() -> None:
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        raise AssertionError("a step was made")
+
+    with pytest.raises(ValueError, match="'val_loss', and nothing is validated; pass"):
+        kvt.fit(step, step, X, Y, verbose=0, callbacks=[kvt.EarlyStopping()])
+
+
+def test_unknown_figure_is_refused_after_one_step() -> None:
+    steps = []
+
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        steps.append(x)
+        return {"loss": np.float32(1), "accuracy": np.float32(1)}
+
+    stopping = kvt.EarlyStopping("acc", mode="max")
+    message = "monitor is 'acc'; it must be one of .*: loss, accuracy; name one"
+    with pytest.raises(ValueError, match=message):
+        kvt.fit(step, step, X, Y, batch_size=1, verbose=0, callbacks=[stopping])
+    assert len(steps) == 1
+
+
+def test_unknown_figure_of_validation_is_refused_after_one_epoch() -> None:
+    stopping = kvt.EarlyStopping("val_acc", mode="max")
+    with pytest.raises(ValueError, match=r"monitor is 'val_acc'; .* val_accuracy;"):
+        train_in_numpy(stopping)
+
+
+def test_best_weights_are_given_back_when_training_fails() -> None:
+    weights = [np.zeros(1)]
+
+    def set_weights(new: list[np.ndarray]) -> None:
+        weights[0][...] = new[0]
+
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        weights[0] += 1
+        if weights[0] == 3:
+            raise RuntimeError("no step")
+        return {"loss": np.float32(weights[0].item())}
+
+    stopping = kvt.EarlyStopping(
+        "loss",
+        restore_best_weights=True,
+        patience=5,
+        get_weights=lambda: weights,
+        set_weights=set_weights,
+    )
+    with pytest.raises(RuntimeError, match="no step"):
+        kvt.fit(step, step, X, Y, epochs=9, verbose=0, callbacks=[stopping])
+    assert weights[0].tolist() == [1.0]

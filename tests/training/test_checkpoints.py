@@ -1,0 +1,266 @@
+"""What is saved is whole or not there, and training goes on from it bit for bit."""
+
+import contextlib
+import math
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import kvt
+from kvt.compare import parity
+from kvt.training import checkpoints
+
+X = np.arange(7, dtype=np.float32).reshape(7, 1)
+State = list[np.ndarray]
+
+
+class PowerCut(kvt.Callback):
+    """Ends a training in a given step, counted from 0 over all epochs."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+        if not self.left:
+            raise InterruptedError
+        self.left -= 1
+
+
+class Training:
+    """A weight with momentum on three batches an epoch, new in each process."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state: State = [np.zeros(1, "float32"), np.zeros(1), np.array([0])]
+        self.checkpoint = kvt.Checkpoint(
+            directory, lambda: self.state, self.set_state, monitor="loss"
+        )
+
+    def set_state(self, state: State) -> None:
+        self.state = [array.copy() for array in state]
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        weight, momentum, count = self.state
+        gradient = np.sin(x.sum() + weight + count)
+        momentum = momentum * 0.9 - 0.1 * gradient
+        self.state = [(weight + momentum).astype("float32"), momentum, count + 1]
+        return {"loss": np.float32(abs(gradient[0]))}
+
+    def run(self, epochs: int, *callbacks: kvt.Callback) -> "Training":
+        kvt.fit(
+            self.step,
+            self.step,
+            X,
+            X,
+            batch_size=3,
+            epochs=epochs,
+            verbose=0,
+            initial_epoch=self.checkpoint.restore(),
+            callbacks=[self.checkpoint, *callbacks],
+        )
+        return self
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def damage(path: Path, place: float = 0.5, bit: int = 0) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(place * (len(content) - 1))] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(epochs=st.integers(1, 5), cuts=st.lists(st.integers(0, 8), max_size=3))
+def test_a_training_cut_off_anywhere_ends_with_the_same_bits_and_history(
+    tmp_path_factory: pytest.TempPathFactory, epochs: int, cuts: list[int]
+) -> None:
+    whole = Training(tmp_path_factory.mktemp("whole")).run(epochs)
+    directory = tmp_path_factory.mktemp("cut")
+    for cut in cuts:
+        with contextlib.suppress(InterruptedError):
+            Training(directory).run(epochs, PowerCut(cut))
+    resumed = Training(directory).run(epochs)
+    assert parity.same_bits(resumed.state, whole.state)
+    assert resumed.checkpoint.history == whole.checkpoint.history
+    assert resumed.checkpoint.restore_best() == whole.checkpoint.restore_best()
+    assert parity.same_bits(resumed.state, whole.state)
+
+
+def test_a_finished_training_goes_on_to_more_epochs(tmp_path: Path) -> None:
+    Training(tmp_path / "a").run(2)
+    longer = Training(tmp_path / "a").run(5)
+    assert parity.same_bits(longer.state, Training(tmp_path / "b").run(5).state)
+    assert Training(tmp_path / "a").run(5).checkpoint.history == (
+        longer.checkpoint.history
+    )
+
+
+def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
+    Training(tmp_path).run(4)
+    assert files(tmp_path) == [
+        "best.checkpoint",
+        "epoch-00003.checkpoint",
+        "epoch-00004.checkpoint",
+    ]
+
+
+def test_best_is_the_epoch_with_the_best_figure(tmp_path: Path) -> None:
+    training = Training(tmp_path).run(5)
+    losses = training.checkpoint.history["loss"]
+    assert training.checkpoint.restore_best() == 1 + losses.index(min(losses))
+
+
+@pytest.mark.parametrize("how", ["bit", "cut", "empty", "digest", "longer"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+    tmp_path: Path, how: str
+) -> None:
+    whole = Training(tmp_path).run(3)
+    newest = tmp_path / "epoch-00003.checkpoint"
+    content = newest.read_bytes()
+    match how:
+        case "bit":
+            damage(newest)
+        case "digest":
+            damage(newest, 0)
+        case "cut":
+            newest.write_bytes(content[:-1])
+        case "longer":
+            newest.write_bytes(content + b"\0")
+        case "empty":
+            newest.write_bytes(b"")
+    again = Training(tmp_path)
+    with pytest.warns(UserWarning, match=r"epoch-00003.* is damaged: .*before"):
+        assert again.checkpoint.restore() == 2
+    with pytest.warns(UserWarning, match="epoch-00003"):
+        again.run(3)
+    assert parity.same_bits(again.state, whole.state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Training(tmp_path).checkpoint.restore() == 3  # written anew
+
+
+@settings(max_examples=60)
+@given(place=st.floats(0, 1), bit=st.integers(0, 7))
+def test_no_flipped_bit_goes_unnoticed(
+    tmp_path_factory: pytest.TempPathFactory, place: float, bit: int
+) -> None:
+    directory = tmp_path_factory.mktemp("bits")
+    Training(directory).run(1)
+    path = directory / "epoch-00001.checkpoint"
+    damage(path, place, bit)
+    with pytest.raises(checkpoints.DamagedError, match=r"epoch-00001.* is damaged"):
+        checkpoints.read(path)
+
+
+def test_nothing_is_set_where_all_are_damaged(tmp_path: Path) -> None:
+    Training(tmp_path).run(3)
+    for path in tmp_path.glob("epoch-*"):
+        damage(path)
+    training = Training(tmp_path)
+    before = training.state
+    with (
+        pytest.warns(UserWarning, match="damaged"),
+        pytest.raises(ValueError, match=r"all checkpoints in .* must be whole; remove"),
+    ):
+        training.run(3)
+    assert training.state is before
+
+
+def test_a_damaged_best_is_refused_by_name(tmp_path: Path) -> None:
+    training = Training(tmp_path).run(2)
+    damage(tmp_path / "best.checkpoint")
+    with pytest.raises(ValueError, match=r"best.checkpoint is damaged"):
+        training.checkpoint.restore_best()
+
+
+def test_there_is_no_best_before_an_epoch_has_ended(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"best.checkpoint"):
+        Training(tmp_path).checkpoint.restore_best()
+
+
+OTHERS = {
+    "shape": [np.zeros(2, "float32"), np.zeros(1), np.array([0])],
+    "dtype": [np.zeros(1, "float32"), np.zeros(1, "float32"), np.array([0])],
+    "fewer": [np.zeros(1, "float32"), np.zeros(1)],
+    "more": [np.zeros(1, "float32"), np.zeros(1), np.array([0]), np.zeros(3)],
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, case: str) -> None:
+    Training(tmp_path).run(1)
+    other = Training(tmp_path)
+    other.state = before = OTHERS[case]
+    message = r"epoch-00001.checkpoint is of another model .* alike; name another"
+    for restore in (other.checkpoint.restore, other.checkpoint.restore_best):
+        with pytest.raises(ValueError, match=message.replace("epoch-00001", r"[\w-]+")):
+            restore()
+    assert other.state is before
+
+
+def test_a_crash_in_the_middle_of_writing_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Training(tmp_path / "whole").run(3)
+    directory = tmp_path / "cut"
+    Training(directory).run(2)
+    before = {name: (directory / name).read_bytes() for name in files(directory)}
+
+    def crash(*_: object) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", crash)
+        with pytest.raises(InterruptedError):
+            Training(directory).run(3)
+    for name, content in before.items():
+        assert (directory / name).read_bytes() == content
+    assert parity.same_bits(Training(directory).run(3).state, whole.state)
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused_at_once(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "file").write_text("")
+    message = r"cannot save checkpoints in .*file: .*; it must be .*; name another"
+    for directory in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=message.replace("file:", r"file[/\w]*:")):
+            kvt.Checkpoint(directory, list, list)
+
+
+def test_an_unknown_figure_is_refused_after_one_step(tmp_path: Path) -> None:
+    training = Training(tmp_path)
+    training.checkpoint = kvt.Checkpoint(
+        tmp_path, lambda: training.state, training.set_state, monitor="los", mode="min"
+    )
+    with pytest.raises(
+        ValueError, match=r"monitor is 'los'; it must be one of .* loss"
+    ):
+        training.run(1)
+    assert training.state[2] == 1
+
+
+def test_bits_pass_through_a_checkpoint_unchanged(tmp_path: Path) -> None:
+    state = [
+        np.array([math.nan, -math.nan, -0.0, 1e-45, math.inf], "float32"),
+        np.zeros((0, 3)),
+        np.array(7, "int64"),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    ]
+    kept: list[State] = []
+    checkpoint = kvt.Checkpoint(tmp_path, lambda: state, kept.append, monitor="loss")
+    checkpoint.on_epoch_end(0, {"loss": math.nan})
+    assert checkpoint.restore() == 1
+    assert parity.same_bits(
+        kept[0],
+        [np.ascontiguousarray(a) for a in state[:2]]
+        + [state[2], np.ascontiguousarray(state[3])],
+    )
+    assert math.isnan(checkpoint.history["loss"][0])

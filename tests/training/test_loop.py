@@ -1,0 +1,708 @@
+"""What holds for the loop that drives every dialect's steps."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kvt
+from kvt import data
+from kvt.training.callbacks import Loop
+from kvt.training.means import Mean
+
+
+class Steps:
+    """Steps in NumPy that note which examples they get; training moves a weight."""
+
+    def __init__(self) -> None:
+        self.trained: list[list[int]] = []
+        self.tested: list[list[int]] = []
+        self.weight = np.zeros(1, np.float32)
+
+    def train(self, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        self.trained.append(numbers(x))
+        self.weight += 1
+        return {"loss": np.float32(x.mean()), "accuracy": y[:, 0]}
+
+    def test(self, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        self.tested.append(numbers(x))
+        return {"loss": np.float32(x.mean()), "accuracy": y[:, 0]}
+
+
+class Log(kvt.Callback):
+    """Notes every hook that `fit` calls, and with what."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith(("on_", "set_")):
+            return lambda *args: self.calls.append((name, *args))
+        return super().__getattribute__(name)
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.calls]
+
+
+def examples(n: int, start: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return x that holds the examples' numbers, and y of zeros and ones."""
+    x = np.arange(start, start + n, dtype=np.float32).reshape(n, 1)
+    return x, x % 2
+
+
+def numbers(x: np.ndarray) -> list[int]:
+    return [int(value) for value in x[:, 0]]
+
+
+def flat(batches: list[list[int]]) -> list[int]:
+    return [number for batch in batches for number in batch]
+
+
+def fit(steps: Steps, x: np.ndarray, y: np.ndarray, **options: Any) -> kvt.History:
+    return kvt.fit(steps.train, steps.test, x, y, **{"verbose": 0, **options})
+
+
+# Which examples are visited
+
+
+def test_importing_kvt_imports_no_tensorflow() -> None:
+    code = "import sys, kvt; print({'tensorflow', 'keras', 'sklearn'} & {*sys.modules})"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == "set()\n"
+
+
+@given(
+    n=st.integers(1, 40),
+    batch_size=st.integers(1, 50),
+    epochs=st.integers(1, 3),
+    shuffle=st.booleans(),
+)
+def test_every_epoch_visits_each_example_once(
+    n: int, batch_size: int, epochs: int, shuffle: bool
+) -> None:
+    steps = Steps()
+    fit(steps, *examples(n), batch_size=batch_size, epochs=epochs, shuffle=shuffle)
+    per_epoch = -(-n // batch_size)
+    assert len(steps.trained) == per_epoch * epochs
+    for start in range(0, len(steps.trained), per_epoch):
+        batches = steps.trained[start : start + per_epoch]
+        assert sorted(flat(batches)) == list(range(n))
+        assert {len(batch) for batch in batches[:-1]} <= {batch_size}
+        assert len(batches[-1]) == n - batch_size * (per_epoch - 1)
+
+
+def test_last_batch_is_smaller() -> None:
+    steps = Steps()
+    fit(steps, *examples(7), batch_size=3, shuffle=False)
+    assert steps.trained == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_batch_size_beyond_the_data_makes_one_batch() -> None:
+    steps = Steps()
+    fit(steps, *examples(4), batch_size=100, shuffle=False)
+    assert steps.trained == [[0, 1, 2, 3]]
+
+
+def test_shuffled_order_is_keras_order_in_every_epoch() -> None:
+    steps = Steps()
+    fit(steps, *examples(20), batch_size=20, epochs=3, seed=7)
+    order = data.example_order(20, 7).tolist()
+    assert steps.trained == [order] * 3
+    assert order != list(range(20))
+
+
+def test_order_follows_the_seed() -> None:
+    one, two = Steps(), Steps()
+    fit(one, *examples(20), seed=1)
+    fit(two, *examples(20), seed=2)
+    assert one.trained != two.trained
+
+
+def test_split_takes_the_tail_before_shuffling() -> None:
+    steps = Steps()
+    fit(steps, *examples(10), batch_size=4, validation_split=0.25, seed=3)
+    assert sorted(flat(steps.trained)) == list(range(7))
+    assert steps.tested == [[7, 8, 9]]
+
+
+def test_validation_data_override_the_split() -> None:
+    steps = Steps()
+    fit(
+        steps,
+        *examples(10),
+        validation_split=0.5,
+        validation_data=examples(3, start=100),
+        shuffle=False,
+    )
+    assert steps.trained == [list(range(10))]
+    assert steps.tested == [[100, 101, 102]]
+
+
+def test_no_validation_tests_nothing() -> None:
+    steps = Steps()
+    fit(steps, *examples(10))
+    assert steps.tested == []
+
+
+# Validation, evaluation, prediction
+
+
+def test_validation_never_updates_weights() -> None:
+    with_validation, without = Steps(), Steps()
+    x, y = examples(10)
+    fit(with_validation, x, y, batch_size=2, epochs=3, validation_split=0.2)
+    fit(without, x[:8], y[:8], batch_size=2, epochs=3)
+    assert with_validation.trained == without.trained
+    np.testing.assert_array_equal(with_validation.weight, without.weight)
+    assert len(with_validation.tested) == 3
+
+
+@given(n=st.integers(1, 30), batch_size=st.integers(1, 40))
+def test_evaluation_visits_all_in_order_and_updates_nothing(
+    n: int, batch_size: int
+) -> None:
+    steps = Steps()
+    x, y = examples(n)
+    kvt.evaluate(steps.test, x, y, batch_size=batch_size)
+    assert flat(steps.tested) == list(range(n))
+    assert {len(batch) for batch in steps.tested[:-1]} <= {batch_size}
+    assert steps.trained == []
+    assert steps.weight == 0
+
+
+def test_evaluation_weighs_a_partial_batch_by_its_examples() -> None:
+    figures = kvt.evaluate(Steps().test, *examples(5), batch_size=4)
+    assert figures == {"loss": 2.0, "accuracy": pytest.approx(0.4)}
+
+
+@given(n=st.integers(1, 30), batch_size=st.integers(1, 40))
+def test_prediction_is_batch_by_batch_and_in_order(n: int, batch_size: int) -> None:
+    batches: list[list[int]] = []
+
+    def predict_step(x: np.ndarray) -> np.ndarray:
+        batches.append(numbers(x))
+        return 2 * x
+
+    x, _ = examples(n)
+    np.testing.assert_array_equal(
+        kvt.predict(predict_step, x, batch_size=batch_size), 2 * x
+    )
+    assert flat(batches) == list(range(n))
+    assert {len(batch) for batch in batches[:-1]} <= {batch_size}
+
+
+# Figures
+
+
+def test_history_has_keras_keys_and_an_entry_an_epoch() -> None:
+    history = fit(Steps(), *examples(10), epochs=3, validation_split=0.2)
+    assert history.epoch == [0, 1, 2]
+    assert list(history.history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    assert [len(values) for values in history.history.values()] == [3] * 4
+    assert {type(v) for values in history.history.values() for v in values} == {float}
+
+
+def test_history_without_validation_has_no_val_keys() -> None:
+    assert list(fit(Steps(), *examples(10)).history) == ["loss", "accuracy"]
+
+
+def test_epoch_means_start_anew_in_every_epoch() -> None:
+    losses = iter(np.float32([1, 3, 10, 30]))
+    history = kvt.fit(
+        lambda x, y: {"loss": next(losses)},
+        Steps().test,
+        *examples(4),
+        batch_size=2,
+        epochs=2,
+        verbose=0,
+    )
+    assert history.history == {"loss": [2.0, 20.0]}
+
+
+losses = st.floats(0, 1e6, width=32)
+
+
+@given(st.lists(st.tuples(losses, st.integers(1, 130)), min_size=1, max_size=60))
+def test_means_equal_keras_means_bit_for_bit(
+    batches: list[tuple[float, int]],
+) -> None:
+    import keras
+
+    ours, theirs = Mean(), keras.metrics.Mean(dtype="float32")
+    for loss, size in batches:
+        ours.update({"loss": np.float32(loss)}, size)
+        theirs.update_state(np.float32(loss), sample_weight=size)
+        assert ours.result()["loss"] == float(theirs.result())
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=1, max_size=9), min_size=1, max_size=30)
+)
+def test_means_of_an_array_an_example_equal_keras_bit_for_bit(
+    batches: list[list[bool]],
+) -> None:
+    import keras
+
+    ours, theirs = Mean(), keras.metrics.Mean(dtype="float32")
+    for batch in batches:
+        hits = np.float32(batch)
+        ours.update({"accuracy": hits}, len(hits))
+        theirs.update_state(hits)
+    assert ours.result()["accuracy"] == float(theirs.result())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_means_are_held_in_the_steps_dtype(dtype: str) -> None:
+    mean = Mean()
+    for _ in range(3):
+        mean.update({"loss": np.array(0.1, dtype)}, 7)
+    number = np.dtype(dtype).type
+    batch = number(0.1) * number(7)
+    assert mean.result()["loss"] == float((batch + batch + batch) / number(21))
+
+
+def test_running_means_in_float32_differ_from_float64() -> None:
+    """Else the two tests above could not tell the dtypes apart."""
+    results = []
+    for number in (np.float32, np.float64):
+        mean = Mean()
+        for loss in np.float32([0.1, 0.2, 0.3]):
+            mean.update({"loss": number(loss)}, 7)
+        results.append(mean.result()["loss"])
+    assert results[0] != results[1]
+
+
+# Observers
+
+
+def test_hooks_come_in_order_and_with_running_means() -> None:
+    log = Log()
+    x, y = examples(3)
+    fit(
+        Steps(),
+        x,
+        y,
+        batch_size=2,
+        epochs=2,
+        shuffle=False,
+        validation_data=(x[:1], y[:1]),
+        callbacks=[log],
+    )
+    third = float(np.float32(1) / np.float32(3))
+    first = ("on_train_batch_end", 0, {"loss": 0.5, "accuracy": 0.5})
+    second = ("on_train_batch_end", 1, {"loss": 1.0, "accuracy": third})
+    end = {"loss": 1.0, "accuracy": third, "val_loss": 0.0, "val_accuracy": 0.0}
+    assert log.calls == [
+        ("set_model", Loop(stop_training=False)),
+        ("set_params", {"epochs": 2, "steps": 2, "validation": True}),
+        ("on_train_begin",),
+        ("on_epoch_begin", 0),
+        first,
+        second,
+        ("on_epoch_end", 0, end),
+        ("on_epoch_begin", 1),
+        first,
+        second,
+        ("on_epoch_end", 1, end),
+        ("on_train_end",),
+    ]
+
+
+def test_observers_are_told_in_the_order_given() -> None:
+    told = []
+
+    class Named(kvt.Callback):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            told.append((epoch, self.name))
+
+    fit(Steps(), *examples(2), epochs=2, callbacks=[Named("b"), Named("a")])
+    assert told == [(0, "b"), (0, "a"), (1, "b"), (1, "a")]
+
+
+def test_observers_hear_the_end_of_a_failed_training() -> None:
+    log, steps = Log(), Steps()
+    x, y = examples(4)
+
+    def broken(x: np.ndarray, y: np.ndarray) -> Mapping[str, Any]:
+        raise RuntimeError("no step")
+
+    with pytest.raises(RuntimeError, match="no step"):
+        kvt.fit(broken, steps.test, x, y, verbose=0, callbacks=[log])
+    assert log.names == [
+        "set_model",
+        "set_params",
+        "on_train_begin",
+        "on_epoch_begin",
+        "on_train_end",
+    ]
+
+
+def test_an_observer_ends_the_training_with_the_running_epoch() -> None:
+    class Stop(kvt.Callback):
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            self.model.stop_training = True
+
+    log, steps = Log(), Steps()
+    x, y = examples(4)
+    callbacks = [Stop(), log]
+    history = fit(steps, x, y, batch_size=3, epochs=9, callbacks=callbacks)
+    assert len(steps.trained) == 2
+    assert history.epoch == [0]
+    assert log.names[-2:] == ["on_epoch_end", "on_train_end"]
+    assert fit(steps, x, y, epochs=2).epoch == [0, 1]  # the next one is not stopped
+
+
+@given(epochs=st.integers(1, 4), initial=st.integers(0, 4), seed=st.integers(0, 9))
+def test_going_on_makes_the_epochs_that_are_left_as_they_would_have_been(
+    epochs: int, initial: int, seed: int
+) -> None:
+    initial = min(initial, epochs)
+    whole, rest = Steps(), Steps()
+    x, y = examples(5)
+    fit(whole, x, y, batch_size=2, epochs=epochs, seed=seed)
+    log = Log()
+    going_on = {"epochs": epochs, "initial_epoch": initial, "callbacks": [log]}
+    history = fit(rest, x, y, batch_size=2, seed=seed, **going_on)
+    assert history.epoch == list(range(initial, epochs))
+    assert rest.trained == whole.trained[3 * initial :]
+    assert [c[1] for c in log.calls if c[0] == "on_epoch_begin"] == history.epoch
+
+
+def test_verbose_0_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Steps(), *examples(4), verbose=0)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_verbose_1_prints_a_line_an_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Steps(), *examples(4), epochs=2, verbose=1)
+    out, err = capsys.readouterr()
+    assert out == (
+        "Epoch 1/2  loss 1.500  accuracy 0.500\nEpoch 2/2  loss 1.500  accuracy 0.500\n"
+    )
+    assert err == ""
+
+
+# Bad input
+
+
+def broken(name: str, row: int, value: float) -> dict[str, np.ndarray]:
+    """Return ten examples of which one has a value that is not finite."""
+    x, y = examples(10)
+    arrays = {"x": x, "y": y}
+    arrays[name][row] = value
+    return arrays
+
+
+def validation(name: str, row: int, value: float) -> dict[str, Any]:
+    arrays = broken(name, row, value)
+    return {"validation_data": (arrays["x"], arrays["y"])}
+
+
+BAD = {
+    "batch_size 0": (
+        {"batch_size": 0},
+        ValueError,
+        "batch_size is 0; it must be an integer of at least 1; 1 updates after every",
+    ),
+    "batch_size 2.5": (
+        {"batch_size": 2.5},
+        TypeError,
+        "batch_size is 2.5; it must be an integer of at least 1; 1 updates after",
+    ),
+    "epochs -1": (
+        {"epochs": -1},
+        ValueError,
+        "epochs is -1; it must be an integer of at least 1; 2017 used 10",
+    ),
+    "seed -1": (
+        {"seed": -1},
+        ValueError,
+        "seed is -1; it must be an integer from 0 to 4294967295; any number in that",
+    ),
+    "validation_split 1.0": (
+        {"validation_split": 1.0},
+        ValueError,
+        r"validation_split is 1.0; it must be .* not including, 1; 0.2 holds back",
+    ),
+    "validation_split -0.1": (
+        {"validation_split": -0.1},
+        ValueError,
+        r"validation_split is -0.1; it must be a number from 0 .*; 0.2 holds back",
+    ),
+    "nothing to train on": (
+        {"validation_split": 0.95},
+        ValueError,
+        r"validation_split 0.95 leaves 0 of 10 .* at least one; use 0 for no",
+    ),
+    "nothing to validate on": (
+        {"validation_split": 1e-20},
+        ValueError,
+        r"validation_split 1e-20 leaves 10 of 10 .* and 0 for validation.*; use 0",
+    ),
+    "lengths": (
+        {"y": np.zeros((9, 1), np.float32)},
+        ValueError,
+        r"x has 10 and y has 9 examples; they must be as many; cut both from the same",
+    ),
+    "no examples": (
+        {"x": np.zeros((0, 1)), "y": np.zeros((0, 1))},
+        ValueError,
+        "x has 0 examples; at least 1 is needed; pass more data",
+    ),
+    "NaN in x": (
+        broken("x", 4, np.nan),
+        ValueError,
+        "x holds NaN or infinity, first in example 4; every .* finite; clean or drop",
+    ),
+    "infinity in x": (
+        broken("x", 0, -np.inf),
+        ValueError,
+        "x holds NaN or infinity, first in example 0; every .* finite; clean or drop",
+    ),
+    "NaN in y": (
+        broken("y", 9, np.nan),
+        ValueError,
+        "y holds NaN or infinity, first in example 9; every .* finite; clean or drop",
+    ),
+    "infinity in y": (
+        broken("y", 2, np.inf),
+        ValueError,
+        "y holds NaN or infinity, first in example 2; every .* finite; clean or drop",
+    ),
+    "NaN in the tail": (
+        {**broken("x", 9, np.nan), "validation_split": 0.2},
+        ValueError,
+        "x holds NaN or infinity, first in example 9; every .* finite; clean or drop",
+    ),
+    "NaN in validation x": (
+        validation("x", 1, np.nan),
+        ValueError,
+        "x of validation_data holds NaN or infinity, first in example 1; .* clean or",
+    ),
+    "infinity in validation y": (
+        validation("y", 3, np.inf),
+        ValueError,
+        "y of validation_data holds NaN or infinity, first in example 3; .* clean or",
+    ),
+    "validation lengths": (
+        {"validation_data": (np.zeros((3, 1)), np.zeros((2, 1)))},
+        ValueError,
+        "x of validation_data has 3 and y of validation_data has 2 examples; they must",
+    ),
+    "lengths of the weights": (
+        {"sample_weight": np.ones(9)},
+        ValueError,
+        "x has 10 and y has 10 and sample_weight has 9 examples; they must be as many",
+    ),
+    "NaN among the weights": (
+        {"sample_weight": np.float32([1] * 7 + [np.nan] * 3)},
+        ValueError,
+        "sample_weight holds NaN or infinity, first in example 7; .* clean or drop",
+    ),
+    "initial_epoch -1": (
+        {"initial_epoch": -1},
+        ValueError,
+        "initial_epoch is -1; it must be from 0 to epochs, 1; 0 begins anew",
+    ),
+    "initial_epoch 2": (
+        {"initial_epoch": 2},
+        ValueError,
+        "initial_epoch is 2; it must be from 0 to epochs, 1; 0 begins anew",
+    ),
+    "no validation examples": (
+        {"validation_data": (np.zeros((0, 1)), np.zeros((0, 1)))},
+        ValueError,
+        "x of validation_data has 0 examples; at least 1 is needed; pass more data",
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_refused_before_anything_starts(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    steps, log = Steps(), Log()
+    x, y = examples(10)
+    with pytest.raises(error, match=message):
+        fit(steps, **{"x": x, "y": y, "callbacks": [log], **options})
+    assert steps.trained == steps.tested == log.calls == []
+    assert steps.weight == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be an integer of at least 1"),
+        ({"y": np.zeros((9, 1))}, "x has 10 and y has 9 examples; they must be"),
+        (broken("x", 5, np.nan), "x holds NaN or infinity, first in example 5"),
+    ],
+)
+def test_evaluation_refuses_bad_input(bad: dict[str, Any], message: str) -> None:
+    steps = Steps()
+    x, y = examples(10)
+    with pytest.raises(ValueError, match=message):
+        kvt.evaluate(steps.test, **{"x": x, "y": y, **bad})
+    assert steps.tested == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; it must be an integer of at least 1"),
+        ({"x": np.zeros((0, 1))}, "x has 0 examples; at least 1 is needed"),
+        ({"x": np.float32([[0], [np.inf]])}, "x holds NaN or .* first in example 1"),
+    ],
+)
+def test_prediction_refuses_bad_input(bad: dict[str, Any], message: str) -> None:
+    calls: list[np.ndarray] = []
+    with pytest.raises(ValueError, match=message):
+        kvt.predict(calls.append, **{"x": examples(3)[0], **bad})
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"),
+    [
+        (np.float32(np.nan), "nan"),
+        (np.float32(np.inf), "inf"),
+        (np.float32(3e38), "inf"),  # finite, but its sum over two examples is not
+        (np.float32([np.inf, -np.inf]), "nan"),
+    ],
+)
+def test_loss_that_is_not_finite_stops_the_training(
+    bad: np.ndarray, named: str
+) -> None:
+    seen = []
+
+    def train_step(x: np.ndarray, y: np.ndarray) -> Mapping[str, Any]:
+        seen.append(x)
+        return {"loss": bad if len(seen) == 7 else np.float32(0.5)}
+
+    message = (
+        rf"loss became {named} in epoch 2, step 3 of 4; it has to stay finite; "
+        "try a smaller learning_rate"
+    )
+    log = Log()
+    with pytest.raises(FloatingPointError, match=message):
+        kvt.fit(
+            train_step,
+            Steps().test,
+            *examples(8),
+            batch_size=2,
+            epochs=3,
+            verbose=0,
+            callbacks=[log],
+        )
+    assert len(seen) == 7
+    assert log.names[-2:] == ["on_train_batch_end", "on_train_end"]
+
+
+# Dialects
+
+
+def in_tensorflow_2(
+    rate: float,
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[[], np.ndarray]]:
+    """Return train step, test step and the weight of a line through the origin."""
+    import tensorflow as tf
+
+    w = tf.Variable([[3.0]])
+
+    @tf.function
+    def test_step(x: Any, y: Any) -> dict[str, Any]:
+        return {"loss": tf.reduce_mean(tf.square(y - x @ w))}
+
+    @tf.function
+    def train_step(x: Any, y: Any) -> dict[str, Any]:
+        with tf.GradientTape() as tape:
+            logs = test_step(x, y)
+        w.assign_sub(rate * tape.gradient(logs["loss"], w))
+        return logs
+
+    return train_step, test_step, w.numpy
+
+
+def in_tensorflow_1(
+    rate: float,
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[[], np.ndarray]]:
+    """Return the same for a session."""
+    import tensorflow.compat.v1 as tf1
+
+    with tf1.Graph().as_default() as graph:
+        x, y = (tf1.placeholder("float32", (None, 1)) for _ in range(2))
+        w = tf1.get_variable("w", initializer=[[3.0]])
+        logs = {"loss": tf1.reduce_mean(tf1.square(y - x @ w))}
+        train = tf1.train.GradientDescentOptimizer(rate).minimize(logs["loss"])
+        start = tf1.global_variables_initializer()
+    session = tf1.Session(graph=graph)
+    session.run(start)
+
+    def train_step(x_batch: np.ndarray, y_batch: np.ndarray) -> Any:
+        return session.run([logs, train], {x: x_batch, y: y_batch})[0]
+
+    def test_step(x_batch: np.ndarray, y_batch: np.ndarray) -> Any:
+        return session.run(logs, {x: x_batch, y: y_batch})
+
+    return train_step, test_step, lambda: session.run(w)
+
+
+def in_numpy(
+    rate: float,
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[[], np.ndarray]]:
+    """Return the same without any framework."""
+    w = np.float32([[3.0]])
+
+    def test_step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        return {"loss": np.mean(np.square(y - x @ w))}
+
+    def train_step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        logs = test_step(x, y)
+        w[:] -= np.float32(rate) * (-2 * x.T @ (y - x @ w) / len(x))
+        return logs
+
+    return train_step, test_step, lambda: w
+
+
+def test_one_loop_drives_every_dialect_to_the_same_history() -> None:
+    x = np.random.default_rng(0).standard_normal((23, 1)).astype(np.float32)
+    histories, weights = [], []
+    for dialect in (in_tensorflow_2, in_tensorflow_1, in_numpy):
+        train_step, test_step, weight = dialect(0.1)
+        history = kvt.fit(
+            train_step,
+            test_step,
+            x,
+            np.float32(0.5) * x,
+            batch_size=4,
+            epochs=3,
+            validation_split=0.2,
+            seed=5,
+            verbose=0,
+        )
+        histories.append(history.history)
+        weights.append(weight())
+    assert histories[0] == histories[1]
+    assert weights[0].tobytes() == weights[1].tobytes()
+    for name, values in histories[2].items():
+        np.testing.assert_allclose(values, histories[0][name], rtol=1e-5)
+    assert histories[0]["loss"][-1] < histories[0]["loss"][0] / 10
+
+
+def test_validation_loss_that_is_not_finite_stops_the_training() -> None:
+    def test_step(x: np.ndarray, y: np.ndarray) -> Mapping[str, Any]:
+        return {"loss": np.float32(np.nan)}
+
+    message = "val_loss became nan in epoch 1; it has to stay finite; try a smaller"
+    with pytest.raises(FloatingPointError, match=message):
+        kvt.fit(Steps().train, test_step, *examples(8), validation_split=0.5)
