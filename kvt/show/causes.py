@@ -14,8 +14,8 @@ from kvt.compare.effects import ROUNDING, STAGES, Effect, stage
 from kvt.compare.pairs import Baseline
 from kvt.differences.causes import Cause
 from kvt.differences.innocent import Suspect
-from kvt.show import plots
 from kvt.show.picture import Picture
+from kvt.show.ranking import causes as draw_causes
 from kvt.show.sources import Markdown, beside, code
 from kvt.show.tables import Table
 
@@ -52,7 +52,7 @@ def baselines(found: Mapping[str, Baseline]) -> Table:
 def ranking(measured: Measured) -> Picture:
     """Draw all causes, ranked by what they do."""
     drawn = {"weights": "end", "loss": "loss", "accuracy": "accuracy"}
-    return plots.causes(
+    return draw_causes(
         {
             name: {
                 key: values

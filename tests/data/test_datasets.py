@@ -616,8 +616,8 @@ def test_a_damaged_cache_is_replaced_by_a_download(
 
 def test_resolving_imports_neither_tensorflow_nor_keras_nor_scikit_learn() -> None:
     code = (
-        "import sys; from kvt import data, mnist; "
-        "mnist.URL = 'http://127.0.0.1:9'; print(data.resolve('auto')[0]); "
+        "import sys; from kvt.data import mnist, resolve; "
+        "mnist.URL = 'http://127.0.0.1:9'; print(resolve('auto')[0]); "
         "print({'tensorflow', 'keras', 'sklearn'} & set(sys.modules))"
     )
     run = subprocess.run(

@@ -372,7 +372,7 @@ def test_keras_layers_are_scopes_of_their_own() -> None:
     spec = tf.TensorSpec((None, 4), "float32")
     traced = tf.function(model).get_concrete_function(spec)
     nodes = graphs.forward(traced.graph.outputs[0])
-    alt = plots.graph({"Keras": nodes}).alt
+    alt = graphs.draw({"Keras": nodes}).alt
     assert alt.endswith("then BiasAdd with 2. Keras frames first and second.")
 
 
@@ -407,7 +407,7 @@ def texts(picture: plots.Picture) -> list[str]:
 
 
 def test_equal_graphs_are_told_once_and_frames_by_name() -> None:
-    picture = plots.graph({"Keras": CHAIN, "TensorFlow 2": PLAIN})
+    picture = graphs.draw({"Keras": CHAIN, "TensorFlow 2": PLAIN})
     assert picture.alt == (
         "The graphs of Keras and TensorFlow 2 are the same: input b×784, then MatMul "
         "with 784×32, then BiasAdd with 32, then Relu. Keras frames first and second."
@@ -423,19 +423,19 @@ def test_equal_graphs_are_told_once_and_frames_by_name() -> None:
 
 def test_different_graphs_are_told_one_by_one() -> None:
     other = (*PLAIN[:-1], Node("relu", "Tanh", (None, 32), ("sum",)))
-    alt = plots.graph({"Keras": PLAIN, "TensorFlow 1": other}).alt
+    alt = graphs.draw({"Keras": PLAIN, "TensorFlow 1": other}).alt
     assert "same" not in alt
     assert "Relu. TensorFlow 1: input" in alt
     assert alt.endswith("then Tanh.")
 
 
 def test_what_a_row_reads_is_told_where_it_is_not_the_row_before() -> None:
-    alt = plots.graph({"Keras": SKIP}).alt
+    alt = graphs.draw({"Keras": SKIP}).alt
     assert alt.endswith("then AddV2 of input (1) and Relu (4) with number.")
 
 
 def test_rows_of_equal_graphs_lie_side_by_side() -> None:
-    svg = plots.graph(dict.fromkeys(("Keras", "TensorFlow 2", "x"), CHAIN)).svg
+    svg = graphs.draw(dict.fromkeys(("Keras", "TensorFlow 2", "x"), CHAIN)).svg
     for kind in ("input", "MatMul", "BiasAdd", "Relu"):
         places = re.findall(rf"<text([^>]*)>{kind}</text>", svg)
         heights = {re.search(r' y="([\d.]+)"', place)[1] for place in places}
@@ -468,7 +468,7 @@ def drawn_graphs(draw: st.DrawFn) -> graphs.Graph:
 def test_any_graph_is_drawn_inside_the_picture(
     one: graphs.Graph, other: graphs.Graph
 ) -> None:
-    picture = plots.graph({"Keras": one, "b": other, "c": one})
+    picture = graphs.draw({"Keras": one, "b": other, "c": one})
     root = ET.fromstring(picture.svg)
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     assert width == 440
@@ -481,10 +481,10 @@ def test_any_graph_is_drawn_inside_the_picture(
 @pytest.mark.parametrize(
     ("draw", "message"),
     [
-        (lambda: plots.graph({}), "graphs is empty"),
-        (lambda: plots.graph({"Keras": ()}), "Keras's graph is empty"),
+        (lambda: graphs.draw({}), "graphs is empty"),
+        (lambda: graphs.draw({"Keras": ()}), "Keras's graph is empty"),
         (
-            lambda: plots.graph(dict.fromkeys("abcd", PLAIN)),
+            lambda: graphs.draw(dict.fromkeys("abcd", PLAIN)),
             "graphs has 4 entries; it must be at most 3: ",
         ),
     ],

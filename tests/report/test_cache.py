@@ -39,7 +39,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what the key knows of the repository: kvt, notebooks and the lock."""
     for path in (
         "kvt/training/loop.py",
-        "kvt/differences/causes.py",
+        "kvt/compare/parity.py",
         "kvt/report/execute.py",
         "kvt/report/render.py",
         "notebooks/02_digits.ipynb",
@@ -49,6 +49,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / path).write_text("# as it was\n")
     notebooks.write(notebook(*CELLS), tmp_path / "notebooks" / f"{NAME}.ipynb")
     monkeypatch.setattr(cache, "KVT", tmp_path / "kvt")
+    monkeypatch.setattr(cache, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(cache, "LOCK", tmp_path / "requirements.lock")
     return tmp_path
 
@@ -97,7 +98,7 @@ def test_name_values_and_what_is_read_are_parts_of_the_key(
     "path",
     [
         "kvt/training/loop.py",
-        "kvt/differences/causes.py",
+        "kvt/compare/parity.py",
         "kvt/report/execute.py",
         "requirements.lock",
     ],
@@ -110,7 +111,7 @@ def test_source_and_lock_are_parts_of_the_key(path: str, package: Path) -> None:
 
 def test_new_and_renamed_modules_change_the_key(package: Path) -> None:
     before = key()
-    (package / "kvt" / "training.py").rename(package / "kvt" / "loop.py")
+    (package / "kvt" / "training" / "loop.py").rename(package / "kvt" / "loop.py")
     renamed = key()
     (package / "kvt" / "new.py").write_text("")
     assert len({before, renamed, key()}) == 3

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kvt.show import plots
+from kvt.show import costs, graphs, images, plots, ranking
 from kvt.show.graphs import Node
 from kvt.show.plots import Picture
 
@@ -54,15 +54,15 @@ FIGURES: dict[str, Callable[[], Picture]] = {
     "rates": lambda: plots.rates(dict.fromkeys(LABELS, RATES)),
     "agreement": lambda: plots.agreement({LABELS[1]: [0, 0], LABELS[2]: [0, 7]}),
     "line": lambda: plots.line(X, 0.5 * X + 1, dict.fromkeys(LABELS, (0.5, 1.0))),
-    "digits": lambda: plots.digits(IMAGES, CLASSES),
-    "confusion": lambda: plots.confusion(np.arange(100).reshape(10, 10)),
-    "mistakes": lambda: plots.mistakes(IMAGES, CLASSES, PROBABILITIES),
-    "class_weights": lambda: plots.class_weights(DENSE[:, :10]),
-    "hidden_weights": lambda: plots.hidden_weights(DENSE),
-    "filters": lambda: plots.filters(KERNELS),
-    "causes": lambda: plots.causes(EFFECTS),
-    "graph": lambda: plots.graph(dict.fromkeys(LABELS, GRAPH)),
-    "speed": lambda: plots.speed(MODELS),
+    "digits": lambda: images.digits(IMAGES, CLASSES),
+    "confusion": lambda: images.confusion(np.arange(100).reshape(10, 10)),
+    "mistakes": lambda: images.mistakes(IMAGES, CLASSES, PROBABILITIES),
+    "class_weights": lambda: images.class_weights(DENSE[:, :10]),
+    "hidden_weights": lambda: images.hidden_weights(DENSE),
+    "filters": lambda: images.filters(KERNELS),
+    "causes": lambda: ranking.causes(EFFECTS),
+    "graph": lambda: graphs.draw(dict.fromkeys(LABELS, GRAPH)),
+    "speed": lambda: costs.speed(MODELS),
 }
 
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
@@ -126,7 +126,7 @@ def test_svg_is_small(draw):
 
 def test_ids_of_figures_in_one_page_never_clash():
     pictures = [draw() for draw in FIGURES.values()]
-    pictures.append(plots.digits(IMAGES[:11], CLASSES[:11]))
+    pictures.append(images.digits(IMAGES[:11], CLASSES[:11]))
     pictures.append(plots.history({"Keras": RUN}))
     ids = [i for p in pictures for i in re.findall(r' id="([^"]+)"', p.svg)]
     assert ids
@@ -252,40 +252,40 @@ def test_line_accepts_weights_as_tensorflow_holds_them():
 
 
 def test_labels_and_images_are_taken_in_every_shape_of_the_notebooks():
-    flat = plots.digits(IMAGES, CLASSES)
+    flat = images.digits(IMAGES, CLASSES)
     onehot = np.eye(10)[CLASSES]
-    assert plots.digits(IMAGES.reshape(-1, 28, 28, 1), onehot) == flat
+    assert images.digits(IMAGES.reshape(-1, 28, 28, 1), onehot) == flat
 
 
 def test_mistakes_are_ordered_by_the_confidence_in_the_wrong_class():
     p = np.array([[0.1, 0.9], [0.02, 0.98], [0.7, 0.3], [0.001, 0.999]])
-    picture = plots.mistakes(IMAGES[:4], [0, 0, 0, 0], p)
+    picture = images.mistakes(IMAGES[:4], [0, 0, 0, 0], p)
     assert picture.alt == "The 3 surest mistakes: 0, not 1 (3×)."
     assert [t for t in texts(picture) if "%" in t] == ["> 99 %", "98 %", "90 %"]
 
 
 def test_no_mistakes_is_said():
-    alt = plots.mistakes(IMAGES[:2], [0, 1], np.eye(2)).alt
+    alt = images.mistakes(IMAGES[:2], [0, 1], np.eye(2)).alt
     assert alt == "No mistakes: all 2 examples are classified right."
 
 
 def test_confusion_matrix_counts_labels_by_row_and_predictions_by_column():
-    matrix = plots.confusion_matrix([0, 0, 1, 2], np.eye(3)[[0, 2, 1, 2]], classes=3)
+    matrix = images.confusion_matrix([0, 0, 1, 2], np.eye(3)[[0, 2, 1, 2]], classes=3)
     assert matrix.dtype == np.int64
     assert matrix.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
-    picture = plots.confusion(matrix)
+    picture = images.confusion(matrix)
     assert picture.alt.endswith("the most frequent error is 0 taken for 2.")
     assert "75 %" in picture.alt
 
 
 def test_causes_are_ranked_by_the_loss_then_by_the_weights():
-    shown = [text for text in texts(plots.causes(EFFECTS)) if text in EFFECTS]
+    shown = [text for text in texts(ranking.causes(EFFECTS)) if text in EFFECTS]
     # "Rounding" and "Report" change the loss by 1.5e-8 and by 0.
     assert shown == ["Sum", "Line", "Order", "Rounding", "Report"]
 
 
 def test_causes_are_grouped_in_words_by_what_every_processor_agrees_on():
-    assert plots.causes(EFFECTS).alt == (
+    assert ranking.causes(EFFECTS).alt == (
         "What 5 causes change. The loss by 0.1 or more: Sum; Line. "
         "The loss by less: Order. The accuracy alone: Report. "
         "Both by less than 0.00001, by rounding: Rounding."
@@ -293,16 +293,16 @@ def test_causes_are_grouped_in_words_by_what_every_processor_agrees_on():
 
 
 def test_zero_and_nan_have_places_of_their_own():
-    picture = plots.causes(EFFECTS)
+    picture = ranking.causes(EFFECTS)
     assert texts(picture).count("0") == 2  # a scale each
     assert texts(picture).count("NaN") == 1
     finite = {"Line": EFFECTS["Line"]}
-    assert "NaN" not in texts(plots.causes(finite))
+    assert "NaN" not in texts(ranking.causes(finite))
     assert not re.search(r"nan|inf\b", picture.svg)
 
 
 def test_speed_names_every_point_and_tells_lines_and_times():
-    picture = plots.speed({"Line": MODELS["Model 0"]})
+    picture = costs.speed({"Line": MODELS["Model 0"]})
     shown = texts(picture)
     assert [shown.count(mode) for mode in MODES] == [2, 3, 2, 2]
     assert {"Line, µs an example", "lines of code", *LABELS} <= set(shown)
@@ -321,7 +321,7 @@ def test_speed_names_every_point_and_tells_lines_and_times():
     ],
 )
 def test_names_of_close_modes_do_not_touch_each_other_or_the_title(times):
-    svg = plots.speed({"Line": {"Keras": (42, times)}}).svg
+    svg = costs.speed({"Line": {"Keras": (42, times)}}).svg
     heights = sorted(
         float(y)
         for y in re.findall(r'y="([\d.]+)"[^>]*>(?:eager|graph|epoch|XLA)<', svg)
@@ -335,7 +335,7 @@ def test_names_of_close_modes_do_not_touch_each_other_or_the_title(times):
 
 def test_more_causes_make_a_taller_figure_of_the_same_width():
     few, many = (
-        plots.causes({f"{i}": EFFECTS["Sum"] for i in range(n)}).svg for n in (3, 30)
+        ranking.causes({f"{i}": EFFECTS["Sum"] for i in range(n)}).svg for n in (3, 30)
     )
     (w1, h1), (w2, h2) = (
         re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
@@ -346,7 +346,7 @@ def test_more_causes_make_a_taller_figure_of_the_same_width():
 
 
 def test_zero_weights_are_drawn():
-    assert plots.class_weights(np.zeros((784, 10))).svg
+    assert images.class_weights(np.zeros((784, 10))).svg
 
 
 def test_markup_in_a_label_stays_text():
@@ -368,39 +368,45 @@ def test_markup_in_a_label_stays_text():
         (lambda: plots.agreement({"TensorFlow 2": [[0]]}), r"must be \(epochs,\)"),
         (lambda: plots.agreement({"TensorFlow 2": [-1]}), "0 or more"),
         (lambda: plots.line(X, X[1:], {"Keras": (1, 0)}), "x has 100 .* y 99"),
-        (lambda: plots.digits(IMAGES[:, 1:], CLASSES), r"images has shape \(12, 783\)"),
-        (lambda: plots.digits(IMAGES, CLASSES[1:]), r"must be \(12,\)"),
-        (lambda: plots.digits(IMAGES, CLASSES[:, None]), r"has shape \(12, 1\)"),
-        (lambda: plots.digits(IMAGES, CLASSES, columns=0), "columns is 0"),
-        (lambda: plots.mistakes(IMAGES, CLASSES, [[1.0]]), r"must be \(12, any\)"),
-        (lambda: plots.mistakes(IMAGES, CLASSES, PROBABILITIES, count=0), "count is 0"),
-        (lambda: plots.confusion(np.ones((3, 4))), r"must be \(3, 3\)"),
         (
-            lambda: plots.confusion_matrix([0, 3], [0, 1], classes=3),
+            lambda: images.digits(IMAGES[:, 1:], CLASSES),
+            r"images has shape \(12, 783\)",
+        ),
+        (lambda: images.digits(IMAGES, CLASSES[1:]), r"must be \(12,\)"),
+        (lambda: images.digits(IMAGES, CLASSES[:, None]), r"has shape \(12, 1\)"),
+        (lambda: images.digits(IMAGES, CLASSES, columns=0), "columns is 0"),
+        (lambda: images.mistakes(IMAGES, CLASSES, [[1.0]]), r"must be \(12, any\)"),
+        (
+            lambda: images.mistakes(IMAGES, CLASSES, PROBABILITIES, count=0),
+            "count is 0",
+        ),
+        (lambda: images.confusion(np.ones((3, 4))), r"must be \(3, 3\)"),
+        (
+            lambda: images.confusion_matrix([0, 3], [0, 1], classes=3),
             r"labels lie in \[0, 3\]",
         ),
-        (lambda: plots.confusion_matrix([0, 1], [0]), "predictions has shape"),
-        (lambda: plots.class_weights(DENSE.T), r"must be \(784, any\)"),
-        (lambda: plots.class_weights(DENSE * np.nan), "weights holds NaN"),
-        (lambda: plots.filters(DENSE), r"must be \(any, any, 1, any\)"),
+        (lambda: images.confusion_matrix([0, 1], [0]), "predictions has shape"),
+        (lambda: images.class_weights(DENSE.T), r"must be \(784, any\)"),
+        (lambda: images.class_weights(DENSE * np.nan), "weights holds NaN"),
+        (lambda: images.filters(DENSE), r"must be \(any, any, 1, any\)"),
         (lambda: plots.rates({}), "schedules is empty"),
         (lambda: plots.rates({"Keras": {}}), "a run is empty"),
         (lambda: plots.rates({"Keras": {"decay": []}}), "Keras's decay has shape"),
-        (lambda: plots.speed({}), "models is empty"),
-        (lambda: plots.speed({"Line": {}}), "Line is empty"),
-        (lambda: plots.speed({"Line": {"Keras": (42, {})}}), "Line's Keras is empty"),
+        (lambda: costs.speed({}), "models is empty"),
+        (lambda: costs.speed({"Line": {}}), "Line is empty"),
+        (lambda: costs.speed({"Line": {"Keras": (42, {})}}), "Line's Keras is empty"),
         (
-            lambda: plots.speed({"Line": {"Keras": (42, {"graph": 0.0})}}),
+            lambda: costs.speed({"Line": {"Keras": (42, {"graph": 0.0})}}),
             "Line's Keras takes 0.0 µs an example; it must be above 0",
         ),
-        (lambda: plots.causes({}), "effects is empty"),
-        (lambda: plots.causes({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),
+        (lambda: ranking.causes({}), "effects is empty"),
+        (lambda: ranking.causes({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),
         (
-            lambda: plots.causes({"Sum": {"loss": [-1.0], "weights": [0.0]}}),
+            lambda: ranking.causes({"Sum": {"loss": [-1.0], "weights": [0.0]}}),
             r"Sum's loss is \[-1.0\]; .*take them abs",
         ),
         (
-            lambda: plots.causes({"Sum": {"loss": [np.nan], "weights": [0.0]}}),
+            lambda: ranking.causes({"Sum": {"loss": [np.nan], "weights": [0.0]}}),
             "NaN for infinite",
         ),
     ],

@@ -1,0 +1,120 @@
+"""Lines of code against time, as a figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from kvt.show.canvas import (
+    LOOK,
+    legend,
+    nonempty,
+    panels,
+    style_of,
+)
+from kvt.show.picture import Picture, picture
+
+
+def speed(
+    models: Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]],
+) -> Picture:
+    """Draw each model's lines of code against the time that its modes take.
+
+    models: title -> label -> (lines of code, mode -> microseconds an example). A model
+    gets a panel, of one logarithmic scale each. Raises ValueError where a model or a
+    label is empty, or a time is not above 0.
+    """
+    for title, runs in nonempty("models", models).items():
+        for label, (_, times) in nonempty(title, runs).items():
+            values = np.array(list(nonempty(f"{title}'s {label}", times).values()))
+            if not np.all((values > 0) & np.isfinite(values)):
+                raise ValueError(
+                    f"{title}'s {label} takes {min(times.values())} µs an example; it "
+                    "must be above 0 and finite: measure again"
+                )
+    with style.context(LOOK):
+        figure, axes = panels(len(models), height=125)
+        for ax, (title, runs) in zip(axes, models.items(), strict=True):
+            ax.set_title(f"{title}, µs an example")
+            ax.tick_params(axis="x", length=0)
+            _log_axis(ax, [t for _, times in runs.values() for t in times.values()])
+            for label, (lines, times) in runs.items():
+                _column(ax, label, lines, times)
+        axes[-1].set_xlabel("lines of code")
+        axes[-1].margins(x=0.12)
+        axes[-1].xaxis.set_major_locator(
+            MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
+        )
+        legend(figure, axes[0])
+        return picture(figure, _speed_alt(models))
+
+
+def _log_axis(ax: Axes, values: Sequence[float]) -> None:
+    """A logarithmic scale with room for a name at either end, and plain numbers."""
+    span = max(values) / min(values)
+    room = max(1.6, span**0.08)  # 1.6: a 1, 2 or 5 lies within
+    ax.set_yscale("log")
+    ax.set_ylim(min(values) / room, max(values) * room)
+    subs = (1, 2, 5) if span < 10 else (1,)
+    ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=5))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+
+
+def _column(ax: Axes, label: str, lines: int, times: Mapping[str, float]) -> None:
+    """A dialect's modes, one above the other, each named; no name on another."""
+    color = style_of(label, 0)["color"]
+    left = label == "TensorFlow 1"  # as long as TensorFlow 2, about
+    modes = sorted(times, key=lambda mode: times[mode])
+    heights = [times[mode] for mode in modes]
+    ends = [lines, lines], [heights[0], heights[-1]]
+    ax.plot(*ends, color=color, linewidth=1, clip_on=False)
+    # Points as lines of no length with round ends: a tenth of a marker's bytes.
+    places = np.repeat([lines, lines, np.nan], len(modes)).reshape(3, -1)
+    dots = np.array([heights, heights, heights])
+    style: dict[str, Any] = {"color": color, "linewidth": 7, "clip_on": False}
+    ax.plot(places.T.ravel(), dots.T.ravel(), label=label, **style)
+    low, high = np.log(ax.get_ylim())
+    shares = [(np.log(height) - low) / (high - low) for height in heights]
+    for mode, share in zip(modes, _apart(shares, 0.145), strict=True):
+        ax.annotate(
+            mode,
+            (lines, share),
+            (-7 if left else 7, 0),
+            xycoords=ax.get_xaxis_transform(),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            va="center_baseline",
+        )
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Move ascending heights apart, up, and down again where they would pass 1."""
+    found = list(heights)
+    for i in range(1, len(found)):
+        found[i] = max(found[i], found[i - 1] + gap)
+    ceiling = 0.93  # a name at 1 would touch the title
+    for i in reversed(range(len(found))):
+        found[i] = min(found[i], ceiling)
+        ceiling = found[i] - gap
+    return found
+
+
+def _speed_alt(
+    models: Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]],
+) -> str:
+    parts = []
+    for title, runs in models.items():
+        told = []
+        for label, (lines, times) in runs.items():
+            ends = [_short(f(times.values())) for f in (min, max)]
+            told.append(f"{label} {lines}, {' to '.join(dict.fromkeys(ends))}")
+        parts.append(f"{title}: {'; '.join(told)}.")
+    return f"Lines of code, and microseconds an example. {' '.join(parts)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
