@@ -84,9 +84,9 @@ def measure(
 
 
 def verify_no_effect(
-    name: str, equal: EqualPair, *, options: Any = None, **change: Any
+    name: str, equal: EqualPair, *, keras: Any = None, **change: Any
 ) -> None:
-    """Train with a switch on: parts exchanged, or `options` of Keras's `compile`.
+    """Train with a switch on: other parts, or `keras`, arguments of its `compile`.
 
     Raises EffectError if any bit changes for any of the pair's seeds.
     """
@@ -94,9 +94,7 @@ def verify_no_effect(
         changed = equal.training.changed(**change).run()
     else:
         of = equal.training
-        changed = train_keras(
-            equal.pair, of.examples, of.settings, of.starts, **options
-        )
+        changed = train_keras(equal.pair, of.examples, of.settings, of.starts, **keras)
     for seed, one in changed.items():
         before = equal.trained[seed]
         if not change:  # Keras may call back only after several steps
