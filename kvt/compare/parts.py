@@ -4,6 +4,7 @@ A part is a function that `kvt.compare.recipe` can exchange for another one. The
 of the feed-forward network come first, in the order in which they act.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,8 @@ RATE = 0.5  # of dropout
 STRENGTH = 1e-3  # of the L2 penalty
 NORM = 0.5  # the largest norm of a clipped gradient
 FILTERS = 32
+
+example_order = functools.cache(data.example_order)  # asked for in every epoch
 
 
 def keras_weights(initial: Weights, seed: int) -> Weights:
@@ -62,7 +65,7 @@ def cut(order: Rows, batch_size: int) -> list[Rows]:
 
 def keras_order(n: int, batch_size: int, seed: int, epoch: int) -> list[Rows]:
     """Visit every row once, in the same order in every epoch."""
-    return cut(data.example_order(n, seed), batch_size)
+    return cut(example_order(n, seed), batch_size)
 
 
 def dense(weights: Variables, x: Tensor, training: bool) -> Tensor:

@@ -129,17 +129,17 @@ class Training:
         other.recipe = recipe
         return other
 
-    def run(self) -> dict[int, Trained]:
-        """Train once from each start, and return the results by seed.
+    def run(self, *seeds: int) -> dict[int, Trained]:
+        """Train once from each start, or from those of `seeds`; return results by seed.
 
         A recipe with an environment of its own is trained in another process.
         """
+        starts = {seed: self.starts[seed] for seed in seeds or self.starts}
         if environment := self.recipe.environment():
             here = replace(self.recipe, environment=parts.same_process)
-            task = here, self.examples, self.settings, self.starts
-            return _elsewhere(environment, *task)
+            return _elsewhere(environment, here, self.examples, self.settings, starts)
         with without_warnings():
-            return {seed: self._run(w, seed) for seed, w in self.starts.items()}
+            return {seed: self._run(start, seed) for seed, start in starts.items()}
 
     def begin(self, initial: Weights, seed: int) -> None:
         """Set the weights to the recipe's start and the slots to zero."""

@@ -406,11 +406,11 @@ def test_markup_in_a_label_stays_text():
         (lambda: causes.rank({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),
         (
             lambda: causes.rank({"Sum": {"loss": [-1.0], "weights": [0.0]}}),
-            r"Sum's loss is \[-1.0\]; .*take them abs",
+            r"Sum's loss is \[-1.0\]; .*use abs",
         ),
         (
             lambda: causes.rank({"Sum": {"loss": [np.nan], "weights": [0.0]}}),
-            "NaN for infinite",
+            "infinity for NaN",
         ),
     ],
 )
