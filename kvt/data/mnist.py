@@ -90,19 +90,14 @@ def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
 
 def _read_named(named: str) -> Arrays:
     """Read the file that KVT_MNIST names; each error says so and how to fix it."""
-    fix = "unset KVT_MNIST, or set it to the path of Keras's mnist.npz"
     file = _expanded(named)
     try:
-        if not file.is_absolute():
-            raise ValueError(
-                f"{named} is a relative path; it must be absolute, because notebooks "
-                "run in other directories"
-            )
+        if not file.is_absolute():  # and notebooks run in other directories
+            raise ValueError(f"{named} is a relative path; it must be absolute")
         return read(file)
-    except FileNotFoundError as problem:
-        raise FileNotFoundError(f"KVT_MNIST: {problem}; {fix}") from problem
-    except ValueError as problem:
-        raise ValueError(f"KVT_MNIST: {problem}; {fix}") from problem
+    except (FileNotFoundError, ValueError) as problem:
+        fix = "unset KVT_MNIST, or set it to the path of Keras's mnist.npz"
+        raise type(problem)(f"KVT_MNIST: {problem}; {fix}") from problem
 
 
 def _expanded(path: str) -> Path:
@@ -195,43 +190,26 @@ def _download(cache: Path, patience: float) -> Arrays:
 
 
 class _Content(io.BytesIO):
-    """What has been received, and when the last of it came.
-
-    `write` raises once the content is too long or nobody waits for it any longer: that
-    ends the download.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.start = self.heard = time.monotonic()
-        self.abandoned = False
+    """What has been received so far, up to a limit."""
 
     def write(self, chunk: bytes) -> int:  # type: ignore[override]
-        self.heard = time.monotonic()
         if self.tell() > LARGEST:
             raise _DownloadError(f"was not MNIST: it has more than {LARGEST:,} bytes")
-        if self.abandoned:
-            raise TimeoutError
         return super().write(chunk)
-
-    def seconds_left(self, patience: float) -> float:
-        """Return the wait that is left for a server that is silent, or too slow."""
-        slowest = self.start + self.tell() / SLOWEST
-        return min(self.heard, slowest) + patience - time.monotonic()
 
 
 def _receive(url: str, patience: float) -> _Content:
     """Download `url` by pooch; give up on a server that is silent or too slow.
 
-    pooch limits the seconds between two packets. It limits neither a name server's
+    pooch limits the silence between two packets. It limits neither a name server's
     silence nor a server that drips bytes, so a thread downloads and this one waits.
     """
     import pooch  # late: it takes 0.15 s and is seldom needed
 
     content, failures, responses = _Content(), list[Exception](), list[Any]()
     get = pooch.HTTPDownloader(
-        chunk_size=SLOWEST // 8,
-        timeout=2 * patience,
+        chunk_size=1024,
+        timeout=patience,
         hooks={"response": lambda response, **_: responses.append(response)},
     )
 
@@ -245,14 +223,19 @@ def _receive(url: str, patience: float) -> _Content:
                 response.close()
 
     thread = threading.Thread(target=download, daemon=True)
+    start = time.monotonic()
     thread.start()
     while thread.is_alive():
-        if (left := content.seconds_left(patience)) < 0:
-            content.abandoned = True
+        allowed = patience + content.tell() / SLOWEST
+        if (left := start + allowed - time.monotonic()) < 0:
+            content.close()  # the next `write` raises, and so ends the thread
             raise _DownloadError(f"did not answer within {patience:g} s")
         thread.join(left)
     for failure in failures:
         if isinstance(failure, _DownloadError):
             raise failure
-        raise _DownloadError("failed") from _first_cause(failure)
+        cause = _first_cause(failure)
+        if isinstance(cause, TimeoutError):
+            raise _DownloadError(f"did not answer within {patience:g} s")
+        raise _DownloadError("failed") from cause
     return content
