@@ -339,7 +339,7 @@ def test_early_stopping_stops_keras_and_kvt() -> None:
 INVALID = {
     "patience -1": (
         {"patience": -1},
-        "patience is -1; it must be .* at least 0; use 0",
+        "patience is -1; .* at least 0; use 0",
     ),
     "min_delta -1": ({"min_delta": -1.0}, "min_delta is -1.0; .* at least 0; use 0"),
     "min_delta nan": ({"min_delta": math.nan}, "min_delta is nan; it must be"),
@@ -347,7 +347,7 @@ INVALID = {
     "auto": ({"monitor": "f1"}, "mode is 'auto' for f1; .*; use 'min' if lower"),
     "restore": (
         {"restore_best_weights": True},
-        "is True; it needs get_weights .*; pass both",
+        "is True; it needs get_.*; pass both",
     ),
 }
 
@@ -359,15 +359,11 @@ def test_an_invalid_argument_is_rejected_at_once(case: str) -> None:
         kvt.EarlyStopping(**rules)
 
 
-def test_a_metric_of_validation_without_validation_is_rejected_before_any_step() -> (
-    None
-):
+def test_a_metric_of_validation_is_rejected_without_validation() -> None:
     def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         raise AssertionError("a step ran")
 
-    with pytest.raises(
-        ValueError, match="'val_loss'; it needs validation, and there is none; pass"
-    ):
+    with pytest.raises(ValueError, match="'val_loss'; it needs validation, .*; pass"):
         kvt.fit(step, step, X, Y, verbose=0, callbacks=[kvt.EarlyStopping()])
 
 

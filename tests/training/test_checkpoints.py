@@ -167,9 +167,7 @@ def test_nothing_is_restored_if_all_checkpoints_are_damaged(tmp_path: Path) -> N
     before = training.state
     with (
         pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(
-            ValueError, match=r"all checkpoints in .* must be intact; delete"
-        ),
+        pytest.raises(ValueError, match=r"all checkpoints in .* intact; delete"),
     ):
         training.run(3)
     assert training.state is before
@@ -182,7 +180,7 @@ def test_a_damaged_best_checkpoint_is_rejected(tmp_path: Path) -> None:
         training.checkpoint.restore_best()
 
 
-def test_there_is_no_best_checkpoint_before_the_first_epoch_ends(
+def test_there_is_no_best_checkpoint_before_an_epoch_ends(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(FileNotFoundError, match=r"best.checkpoint"):
@@ -202,9 +200,7 @@ def test_a_checkpoint_of_another_model_is_rejected(tmp_path: Path, case: str) ->
     Training(tmp_path).run(1)
     other = Training(tmp_path)
     other.state = before = OTHERS[case]
-    message = (
-        r"epoch-00001.checkpoint belongs to another model .* must match; use another"
-    )
+    message = r"epoch-00001.checkpoint belongs to another model .* match; use another"
     for restore in (other.checkpoint.restore, other.checkpoint.restore_best):
         with pytest.raises(ValueError, match=message.replace("epoch-00001", r"[\w-]+")):
             restore()

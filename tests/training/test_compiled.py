@@ -329,9 +329,7 @@ def test_an_epoch_copies_what_it_cannot_read_in_place(how: str) -> None:
         x = x[::-1]
     x[...] = values
     x.flags.writeable = how != "read only"
-    rows = tf.gather(
-        compiled._in_place(x), range(11)
-    )  # which would crash with an unaligned tensor
+    rows = tf.gather(compiled._in_place(x), range(11))  # crashes if unaligned
     np.testing.assert_array_equal(rows, values)
 
 
@@ -373,7 +371,7 @@ def test_session_and_numpy_steps_are_rejected_before_anything_runs(
     train_step, test_step, weight = dialect(0.1)
     log, before = Log(), weight().copy()
     message = (
-        r"train_step is a function; it must be a tf\.function .*; decorate it with @tf"
+        r"train_step is a function; it must be a tf\.function .*; decorate it with"
     )
     with pytest.raises(TypeError, match=message):
         kvt.fit(train_step, test_step, *points(9), callbacks=[log], **mode)
@@ -411,9 +409,7 @@ def test_a_source_of_batches_is_rejected(name: str) -> None:
     ("value", "error"),
     [(0, ValueError), (2.0, TypeError), ("all", TypeError), (True, TypeError)],
 )
-def test_an_invalid_number_of_steps_is_rejected(
-    value: Any, error: type[Exception]
-) -> None:
+def test_an_invalid_step_count_is_rejected(value: Any, error: type[Exception]) -> None:
     train_step, test_step, _ = line()
     message = f"steps_per_execution is {value!r}; it must be an integer of at least 1"
     with pytest.raises(error, match=message):

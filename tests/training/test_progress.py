@@ -78,7 +78,7 @@ def train(
 
 @pytest.fixture
 def in_terminal(monkeypatch: pytest.MonkeyPatch) -> RunIn:
-    """Return a function that runs another in a pseudo-terminal, and returns the output."""
+    """Return a function that runs another in a pseudo-terminal, for its output."""
 
     def run(action: Callable[..., object], columns: int = 80) -> str:
         master, slave = pty.openpty()
@@ -151,7 +151,7 @@ def test_one_clean_line_remains_per_epoch(in_terminal: RunIn) -> None:
 
 
 @pytest.mark.parametrize("interval", [0.25, 1.0, 3.0])
-def test_at_least_an_interval_passes_between_drawings(
+def test_drawings_are_at_least_an_interval_apart(
     in_terminal: RunIn, interval: float
 ) -> None:
     written = in_terminal(lambda: train(interval=interval, steps=100))
@@ -191,7 +191,7 @@ def test_validation_does_not_change_the_rate(in_terminal: RunIn) -> None:
     assert [line.split(" s left")[0][-1] for line in lines] == ["4", "2", "1", "0"] * 3
 
 
-def test_a_failed_training_clears_the_line_for_the_traceback(
+def test_a_failed_training_clears_the_line(
     in_terminal: RunIn,
 ) -> None:
     def action() -> None:
@@ -253,7 +253,7 @@ def test_a_pipe_gets_one_line_per_epoch(
     assert capsys.readouterr() == ("".join(expected), "")
 
 
-def test_the_bar_works_in_keras_with_a_generator(
+def test_the_bar_works_in_keras_with_generators(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     import keras
