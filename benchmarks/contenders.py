@@ -77,7 +77,7 @@ class Case:
 
 
 def section(case: Case) -> dict[str, Any]:
-    from tests import sections
+    from tests.notebooks import sections
 
     return sections.define(case.model, batch_size=case.batch_size)
 
