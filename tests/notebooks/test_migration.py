@@ -437,7 +437,7 @@ def traces(function: Any, *calls: Any) -> int:
     return function.experimental_get_tracing_count()
 
 
-def test_shapes_and_python_numbers_are_traced_anew_tensors_of_one_shape_are_not() -> (
+def test_shapes_and_python_numbers_are_traced_again_tensors_of_one_shape_are_not() -> (
     None
 ):
     signature = [tf.TensorSpec((None,), tf.float32)]
@@ -544,7 +544,7 @@ def test_rates_differ_eagerly_unless_the_reciprocal_is_exact(
     ],
     ids=["Adam", "momentum"],
 )
-def test_other_optimizers_agree_but_for_rounding(
+def test_other_optimizers_agree_up_to_rounding(
     old: Any, new: Callable[[], Any]
 ) -> None:
     with tf1.Graph().as_default(), tf1.Session() as session:
@@ -569,7 +569,7 @@ def test_epsilon_of_adam_is_1e_8_in_tensorflow_1_and_1e_7_in_keras() -> None:
     assert keras.optimizers.Adam().epsilon == 1e-7
 
 
-def test_metric_without_update_is_0_and_reset_state_begins_anew() -> None:
+def test_metric_without_update_is_0_and_reset_state_starts_again() -> None:
     old, new = old_and_new("metric")
     assert old(()) == new(()) == 0
     accuracy = keras.metrics.Accuracy()
@@ -579,7 +579,7 @@ def test_metric_without_update_is_0_and_reset_state_begins_anew() -> None:
 
 
 def draw_tf1(before: int, **seed: int) -> Any:
-    """Draw in a graph that has some random operations already."""
+    """Draw in a graph that already has some random operations."""
     with tf1.Graph().as_default(), tf1.Session() as session:
         tf1.set_random_seed(1)
         for _ in range(before):
@@ -595,7 +595,7 @@ def draw_tf2(before: int) -> Any:
     return tf.random.normal((3,)).numpy()
 
 
-def test_with_the_first_seed_alone_draws_depend_on_what_was_before() -> None:
+def test_with_the_first_seed_alone_draws_depend_on_earlier_draws() -> None:
     assert not identical(draw_tf1(0), draw_tf2(0))
     assert not identical(draw_tf2(0), draw_tf2(1))
     assert identical(draw_tf2(1), draw_tf2(1))
@@ -619,7 +619,7 @@ def test_py_function_has_a_gradient_and_numpy_function_has_none() -> None:
     assert tape.gradient(unseen, x) is None
 
 
-def test_loop_over_a_dataset_begins_anew_and_can_be_part_of_the_graph() -> None:
+def test_loop_over_a_dataset_starts_again_and_can_be_part_of_the_graph() -> None:
     dataset = tf.data.Dataset.range(4)
     assert list(dataset) == list(dataset)
 
@@ -644,7 +644,7 @@ def test_trace_export_writes_the_graph_of_what_was_called(tmp_path: Path) -> Non
     assert b"Relu" in file.read_bytes()
 
 
-def test_saver_goes_by_names_and_checkpoint_by_attributes(tmp_path: Path) -> None:
+def test_saver_finds_names_and_checkpoint_finds_attributes(tmp_path: Path) -> None:
     old, new = str(tmp_path / "old"), str(tmp_path / "new")
     _row("restore")["write_tf1"](old)
     with tf1.Graph().as_default(), tf1.Session() as session:
