@@ -46,14 +46,11 @@ class Executed:
 
 @dataclass(frozen=True)
 class Block:
-    """A run of the merged notebook's cells: ordinary ones, then a row of dialects.
-
-    A row without Keras that has both TensorFlows is a migration: always shown whole.
-    """
+    """A run of the merged notebook's cells: ordinary ones, then a row of dialects."""
 
     cells: range
     row: range
-    migration: bool
+    migration: bool  # the row is TensorFlow 1 and 2 without Keras: shown whole
 
 
 @dataclass(frozen=True)
