@@ -1,7 +1,7 @@
 """The rules for the notebooks' parameters.
 
-`kvt run` and `kvt report` apply them before they start a kernel, each notebook applies
-them in its second code cell, and `kvt.fit` applies them to its arguments.
+`kvt run` and `kvt report` apply them before a kernel starts, each notebook in its
+second code cell, and `kvt.fit` to its arguments.
 """
 
 import math

@@ -57,6 +57,7 @@ class BatchedRows:
             yield tuple(array[batch] for array in self.rows)
 
 
+@dataclass
 class BatchStream:
     """Batches taken one by one from a `tf.data.Dataset`, a list or a generator.
 
@@ -69,17 +70,13 @@ class BatchStream:
     give so many epochs, and if it ends within an epoch, where Keras only warns.
     """
 
-    def __init__(
-        self,
-        source: Iterable[Batch],
-        *,
-        name: str,
-        epochs: int,
-        steps_per_epoch: int | None = None,
-    ) -> None:
-        checks.source(source, name, epochs, steps_per_epoch)
-        self.source, self.name = source, name
-        self.epochs, self.steps_per_epoch = epochs, steps_per_epoch
+    source: Iterable[Batch]
+    name: str
+    epochs: int
+    steps_per_epoch: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.source(self.source, self.name, self.epochs, self.steps_per_epoch)
         self.unfinished: Iterator[Batch] = iter(())
 
     @property
@@ -119,11 +116,11 @@ def in_order(rows: Rows, batch_size: int) -> BatchedRows:
 
 
 def validation_batches(
-    given: tuple[Any, ...] | Iterable[Batch], *, batch_size: int, epochs: int
+    given: tuple[Any, ...] | Iterable[Batch], batch_size: int, epochs: int
 ) -> Batches:
     """Return the batches of `validation_data`: a tuple of arrays, or batches."""
     if not isinstance(given, tuple):
-        return BatchStream(given, name="validation_data", epochs=epochs)
+        return BatchStream(given, "validation_data", epochs)
     checks.parts(given)
     names = [f"{part} of validation_data" for part in ("x", "y", "sample_weight")]
     return in_order(as_rows(dict(zip(names, given, strict=False))), batch_size)

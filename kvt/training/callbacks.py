@@ -67,14 +67,13 @@ class Callback:
 
 
 class Recorder(Callback):
-    """Keep the weights after every epoch, and how long each epoch took.
+    """Record the weights after every epoch, and the seconds that each epoch took.
 
     Args:
-        get_weights: returns the current weights, a list of NumPy arrays; in Keras
-            `model.get_weights`.
+        get_weights: returns a list of arrays; in Keras `model.get_weights`.
 
     Attributes:
-        weights: for each epoch, copies of what `get_weights` returned.
+        weights: for each epoch, a copy of that list.
         epoch_seconds: for each epoch, wall-clock seconds, including validation.
         seconds: the sum of `epoch_seconds`.
     """

@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +131,10 @@ class Checkpoint(Monitor):
 
     def _set(self, saved: Saved, path: Path) -> None:
         """Set a saved state, if its arrays fit the model."""
-        ours, theirs = _kinds(self._get_state()), _kinds(saved.state)
+        ours, theirs = (
+            [f"{array.dtype} {array.shape}" for array in map(np.asarray, state)]
+            for state in (self._get_state(), saved.state)
+        )
         pairs = itertools.zip_longest(theirs, ours, fillvalue="missing")
         for number, (one, other) in enumerate(pairs):
             if one != other:
@@ -157,11 +159,6 @@ def read(path: Path) -> Saved:
         about = json.loads(str(arrays["about"]))
         state = [arrays[f"state_{n}"] for n in range(about["arrays"])]
     return Saved(state, about["history"], about["epochs"])
-
-
-def _kinds(state: Sequence[Array]) -> list[str]:
-    """Describe arrays: `float32 (784, 32)`."""
-    return [f"{array.dtype} {array.shape}" for array in map(np.asarray, state)]
 
 
 def _write(saved: Saved, path: Path) -> None:

@@ -125,10 +125,7 @@ def whole_epoch(count: int, name: str, epochs: int, steps: int | None) -> None:
 
 
 def execution(
-    steps_per_execution: int | str,
-    jit_compile: bool,
-    train_step: object,
-    test_step: object,
+    steps_per_execution: int | str, jit_compile: bool, train: object, test: object
 ) -> None:
     """Reject steps that cannot become part of a graph, if several run per call."""
     if steps_per_execution != "epoch":
@@ -137,7 +134,7 @@ def execution(
         return
     with quiet():
         import tensorflow as tf
-    for name, step in {"train_step": train_step, "test_step": test_step}.items():
+    for name, step in {"train_step": train, "test_step": test}.items():
         if step is not None and not isinstance(step, tf.types.experimental.Callable):
             raise TypeError(
                 f"{name} is a {type(step).__name__}; it must be a tf.function for "

@@ -19,8 +19,8 @@ from kvt.training.batches import BatchedRows, Batches
 from kvt.training.means import Mean, RunningMeans, Step
 
 MetricTensors = dict[str, tf.Tensor]
-# The metrics of the full batches, stacked, and of the smaller last batch; or neither.
-MetricArrays = tuple[dict[str, Array], dict[str, Array]]
+# Two parts: the stacked metrics of the full batches, those of the smaller last batch.
+MetricArrays = list[dict[str, Array]]
 Execution = Callable[[Array], MetricArrays]  # of the examples at the rows given
 BatchAt = Callable[[Any, int], tuple[tf.Tensor, ...]]  # from its first row and size
 UNROLLED = (
@@ -106,7 +106,7 @@ def _whole_epoch(step: Step, batches: BatchedRows, jit_compile: bool) -> Executi
     def traced() -> Any:
         n, size = len(batches.order), batches.batch_size
         function = tf.function(
-            lambda: _run_steps(step, batch_at, n, size, jit_compile),
+            lambda: _steps_in_graph(step, batch_at, n, size, jit_compile),
             autograph=False,
             jit_compile=jit_compile,
         ).get_concrete_function()
@@ -114,12 +114,9 @@ def _whole_epoch(step: Step, batches: BatchedRows, jit_compile: bool) -> Executi
         return function, function.captured_inputs, names
 
     def execute(_: Array) -> MetricArrays:
-        function, captured, (full, last) = traced()
+        function, captured, parts = traced()
         values = (each.numpy() for each in function.inference_fn.call_flat(*captured))
-        return (
-            {name: next(values) for name in full},
-            {name: next(values) for name in last},
-        )
+        return [{name: next(values) for name in names} for names in parts]
 
     return execute
 
@@ -131,43 +128,37 @@ def _some_steps(step: Step, batches: BatchedRows, jit_compile: bool) -> Executio
         def batch_at(start: Any, size: int) -> tuple[tf.Tensor, ...]:
             return tuple(_rows(array, start, size) for array in examples)
 
-        n = examples[0].shape[0]
-        return _run_steps(step, batch_at, n, batches.batch_size, jit_compile)
+        n, size = examples[0].shape[0], batches.batch_size
+        return _steps_in_graph(step, batch_at, n, size, jit_compile)
 
     graph = tf.function(run, autograph=False, jit_compile=jit_compile)
 
     def execute(order: Array) -> MetricArrays:
         parts = graph(*(_take(array, order) for array in batches.rows))
-        full, last = ({name: v.numpy() for name, v in part.items()} for part in parts)
-        return full, last
+        return [{name: v.numpy() for name, v in part.items()} for part in parts]
 
     return execute
 
 
-def _run_steps(
+def _steps_in_graph(
     step: Step, batch_at: BatchAt, n: int, size: int, jit_compile: bool
 ) -> tuple[MetricTensors, MetricTensors]:
-    """Run the step on n examples in a graph, batch after batch.
+    """Run the step on n examples, batch after batch; return both parts of the metrics.
 
-    Returns the stacked metrics of the full batches, and the metrics of the smaller last
-    batch; each is empty if there is no such batch.
+    A part is empty if there is no such batch.
     """
     full, rest = divmod(n, size)
     stacked: MetricTensors = {}
     if full:
         unrolled = 1 if jit_compile else UNROLLED
         stacked = _loop(lambda i: step(*batch_at(i * size, size)), full, unrolled)
-    last = step(*batch_at(full * size, rest)) if rest else {}
-    return stacked, dict(last)
+    return stacked, dict(step(*batch_at(full * size, rest))) if rest else {}
 
 
 def _loop(
     step: Callable[[Any], Mapping[str, tf.Tensor]], count: int, unrolled: int
 ) -> MetricTensors:
-    """Call `step(i)` for i from 0 to count - 1; stack the metrics.
-
-    Each round of the loop makes `unrolled` calls.
-    """
+    """Call `step(i)` for i < count, `unrolled` times per round; stack the metrics."""
 
     def some_calls(start: Any, calls: int) -> MetricTensors:
         logs = [step(start + i) for i in range(calls)]
@@ -184,25 +175,20 @@ def _loop(
         logs = some_calls(before + i * unrolled, unrolled)
         return i + 1, {name: stored[name].write(i, logs[name]) for name in logs}
 
-    stored = {
-        name: tf.TensorArray(
-            values.dtype, rounds, element_shape=(unrolled, *values.shape[1:])
-        )
-        for name, values in first.items()
-    }
+    stored = {}
+    for name, values in first.items():
+        shape = unrolled, *values.shape[1:]
+        stored[name] = tf.TensorArray(values.dtype, rounds, element_shape=shape)
     _, stored = tf.while_loop(
         lambda i, _: i < rounds, one_round, (0, stored), parallel_iterations=1
     )
-    return {
-        name: tf.concat([values, stored[name].concat()], axis=0)
-        for name, values in first.items()
-    }
+    return {name: tf.concat([first[name], stored[name].concat()], 0) for name in first}
 
 
 def _rows(array: tf.Tensor, start: Any, size: int) -> tf.Tensor:
     """Return rows of a known shape; a slice of the first axis copies nothing."""
-    begin = [start] + [0] * (array.ndim - 1)
-    return tf.slice(array, begin, [size, *array.shape[1:]])
+    others = array.shape[1:]
+    return tf.slice(array, [start, *(0 for _ in others)], [size, *others])
 
 
 def _in_place(array: Array) -> tf.Tensor:

@@ -35,10 +35,8 @@ from kvt.training.progress import ProgressBar
 class History:
     """The metrics of a training, under the names of `keras.callbacks.History`.
 
-    Attributes:
-        epoch: the numbers of the epochs, from 0.
-        history: for `loss`, `accuracy`, `val_loss`, `val_accuracy` and whatever else
-            the steps return, a list with a value per epoch.
+    `epoch` holds the numbers of the epochs, from 0. `history` holds for each metric
+    (`loss`, `val_loss`, …) a list with one value per epoch.
     """
 
     epoch: list[int] = field(default_factory=list)
@@ -103,21 +101,16 @@ def fit(
     validation: Batches | None = None
     if y is None:
         checks.no_rows_needed(validation_split, sample_weight)
-        training = BatchStream(
-            x, name="x", epochs=len(remaining), steps_per_epoch=steps_per_epoch
-        )
+        training = BatchStream(x, "x", len(remaining), steps_per_epoch)
     else:
         rows = as_rows({"x": x, "y": y, "sample_weight": sample_weight})
-        overridden = validation_data is not None
-        rows, tail = hold_back(rows, 0 if overridden else validation_split)
+        rows, tail = hold_back(rows, validation_split if validation_data is None else 0)
         n = len(rows[0])
         order = data.example_order(n, seed) if shuffle else np.arange(n)
         training = BatchedRows(rows, order, batch_size)
         validation = in_order(tail, batch_size) if tail else None
     if validation_data is not None:
-        validation = validation_batches(
-            validation_data, batch_size=batch_size, epochs=len(remaining)
-        )
+        validation = validation_batches(validation_data, batch_size, len(remaining))
     mode = steps_per_execution, jit_compile
     checks.execution(*mode, train_step, test_step if validation else None)
     return train_epochs(
@@ -147,7 +140,7 @@ def evaluate(
     parameters.check({"batch_size": batch_size})
     examples: Batches
     if y is None:
-        examples = BatchStream(x, name="x", epochs=1)
+        examples = BatchStream(x, "x", epochs=1)
     else:
         rows = as_rows({"x": x, "y": y, "sample_weight": sample_weight})
         examples = in_order(rows, batch_size)

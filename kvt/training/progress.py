@@ -63,15 +63,11 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Replace the live line by the final line of the epoch."""
-        self._wipe()
+        self.on_train_end()
         print(f"{self._title(epoch)}  {format_metrics(logs or {})}", flush=True)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Remove the live line, even before a traceback."""
-        self._wipe()
-
-    def _wipe(self) -> None:
-        """Remove the live line."""
         if self.draw is not None:
             self.draw("")
 
@@ -117,7 +113,8 @@ def live_line(header: str) -> Draw | None:
     In Jupyter, the line replaces `header`, and "" brings `header` back. So a saved
     notebook has the same output, whether it was watched or not.
     """
-    if "ipykernel" in sys.modules and _in_kernel():
+    ipython = sys.modules.get("IPython")  # imported already, if this is a notebook
+    if ipython and hasattr(ipython.get_ipython(), "kernel"):
         from IPython.display import display
 
         handle = display(  # type: ignore[no-untyped-call]
@@ -127,13 +124,6 @@ def live_line(header: str) -> Draw | None:
     if sys.stdout.isatty():
         return _draw_in_terminal
     return None
-
-
-def _in_kernel() -> bool:
-    """Return whether this process is a Jupyter kernel."""
-    from IPython import get_ipython
-
-    return hasattr(get_ipython(), "kernel")
 
 
 def _draw_in_terminal(text: str) -> None:

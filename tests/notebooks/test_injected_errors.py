@@ -23,7 +23,7 @@ from kvt.compare import parity
 from kvt.differences import errata_effects
 from kvt.differences.errata import ERRATA
 from kvt.training import loop as training
-from kvt.training.batches import Cut
+from kvt.training.batches import BatchedRows
 from tests.notebooks import sections
 from tests.notebooks import test_committed as test_notebooks
 
@@ -227,25 +227,28 @@ def update_in_validation(section: Section, patch: Patch) -> Section:
 
 
 def validate_once_per_example(section: Section, patch: Patch) -> Section:
-    passes = training._passes
+    runner, test_steps = training.runner, steps_of(section, "test_step")
 
-    def changed(name: str, step: Any, cut: Cut, *mode: Any) -> Any:
+    def changed(step: Any, batches: BatchedRows, *mode: Any) -> Any:
         def once_per_example() -> Any:
             mean = training.Mean()
             random = np.random.default_rng(0)
-            x, y = cut.arrays
-            size = min(cut.batch_size, len(x)) // 2
+            x, y = batches.rows
+            size = min(batches.batch_size, len(x)) // 2
             for number in range(len(x)):
                 batch = random.choice(len(x), size, replace=False)
                 mean.update(step(x[batch], y[batch]), len(batch))
                 yield number, mean.result()
 
-        return (
-            once_per_example if name == "test_step" else passes(name, step, cut, *mode)
-        )
+        return once_per_example if step in test_steps else runner(step, batches, *mode)
 
-    patch.setattr(training, "_passes", changed)
+    patch.setattr(training, "runner", changed)
     return section
+
+
+def steps_of(section: Section, name: str) -> tuple[Any, Any]:
+    """Return the steps of both TensorFlow dialects."""
+    return section[name], section[f"session_{name}"]
 
 
 def report_the_last_batch(section: Section, patch: Patch) -> Section:
@@ -262,18 +265,19 @@ def change_batches(change: Callable[[list[Any]], list[Any]]) -> Any:
     """Return an injection that trains on other batches than those it is given."""
 
     def inject(section: Section, patch: Patch) -> Section:
-        passes = training._passes
+        runner, train_steps = training.runner, steps_of(section, "train_step")
 
-        def changed(name: str, step: Any, cut: Cut, *mode: Any) -> Any:
-            def one_pass() -> Any:
-                starts = range(0, len(cut.order), cut.batch_size)
-                rows = [cut.order[start : start + cut.batch_size] for start in starts]
-                batches = [tuple(a[r] for a in cut.arrays) for r in change(rows)]
-                return training._step_by_step(step, batches)
+        def changed(step: Any, batches: BatchedRows, *mode: Any) -> Any:
+            def run() -> Any:
+                order, size = batches.order, batches.batch_size
+                starts = range(0, len(order), size)
+                rows = change([order[start : start + size] for start in starts])
+                others = [tuple(a[r] for a in batches.rows) for r in rows]
+                return training.run_steps(step, others)
 
-            return one_pass if name == "train_step" else passes(name, step, cut, *mode)
+            return run if step in train_steps else runner(step, batches, *mode)
 
-        patch.setattr(training, "_passes", changed)
+        patch.setattr(training, "runner", changed)
         return section
 
     return inject
@@ -398,14 +402,14 @@ def no_accuracy(section: Section, patch: Patch) -> Section:
 
 
 def bar_of_examples(section: Section, patch: Patch) -> Section:
-    tell = training._tell
+    notify = training.notify
 
     def other(observers: Any, hook: str, *args: Any) -> None:
         if hook == "set_params":
             args = ({**args[0], "steps": 37},)
-        tell(observers, hook, *args)
+        notify(observers, hook, *args)
 
-    patch.setattr(training, "_tell", other)
+    patch.setattr(training, "notify", other)
     return section
 
 

@@ -47,7 +47,7 @@ any_source = pytest.mark.parametrize("kind", SOURCES)
 
 
 def stream_of(source: Any, steps: int, epochs: int) -> BatchStream:
-    return BatchStream(source, name="x", epochs=epochs, steps_per_epoch=steps)
+    return BatchStream(source, "x", epochs, steps)
 
 
 def numbers(epoch: Any) -> list[int]:
@@ -103,7 +103,7 @@ def test_batched_rows_can_be_iterated_over_again() -> None:
 def test_an_epoch_is_the_whole_source_without_steps_per_epoch(
     kind: str, n: int, epochs: int
 ) -> None:
-    stream = BatchStream(SOURCES[kind](n), name="x", epochs=epochs)
+    stream = BatchStream(SOURCES[kind](n), "x", epochs)
     for _ in range(epochs):
         assert numbers(stream) == list(range(n))
 

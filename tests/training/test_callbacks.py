@@ -363,7 +363,7 @@ def test_a_metric_of_validation_is_rejected_without_validation() -> None:
     def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
         raise AssertionError("a step ran")
 
-    with pytest.raises(ValueError, match="'val_loss'; it needs validation, .*; pass"):
+    with pytest.raises(ValueError, match=r"'val_loss'; it needs validation, .*; pass"):
         kvt.fit(step, step, X, Y, verbose=0, callbacks=[kvt.EarlyStopping()])
 
 
