@@ -88,6 +88,14 @@ def check(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _check_one(name, value) for name, value in values.items()}
 
 
+def checked(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a notebook's parameters, checked: the names in `namespace` that have a rule.
+
+    Raises as `check` does.
+    """
+    return check({name: namespace[name] for name in RULES if name in namespace})
+
+
 def _check_one(name: str, value: Any) -> Any:
     """Apply the rule of `name`, if there is one."""
     rule = RULES.get(name)
