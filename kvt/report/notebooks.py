@@ -1,18 +1,48 @@
-"""Notebook files of nbformat's version 4, and what in them belongs to one run only."""
+"""Notebook files: read, write, and drop what belongs to one run only.
 
+Modules of the report get nbformat from here, because it takes care to import.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Any
 
-import nbformat
-from nbformat import NotebookNode
-from nbformat.reader import NotJSONError
+
+class _NoGrammar(MetaPathFinder):
+    """Makes `rfc3987_syntax` look as if it were not installed.
+
+    nbformat imports jsonschema, and jsonschema imports this optional package to check
+    IRIs. The package builds a grammar as it is imported: 1.2 s of each start, for a
+    check that no notebook's schema asks for.
+    """
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, *_: Any) -> None:
+        if fullname == "rfc3987_syntax":
+            raise ModuleNotFoundError(f"{fullname} is not needed", name=fullname)
+
+
+sys.meta_path.insert(0, _NoGrammar())
+try:
+    import nbformat
+    from nbformat import NotebookNode
+    from nbformat.reader import NotJSONError
+finally:
+    del sys.meta_path[0]
+
+__all__ = ["NotebookNode"]
 
 
 class ExecutionError(RuntimeError):
-    """A notebook that stopped before its end: which, where, why, and what is left."""
+    """A notebook stopped before its end; says which, where, why, and what was saved."""
 
 
 def read(path: Path) -> NotebookNode:
-    """Read a notebook. Raises FileNotFoundError, or ValueError where it is none."""
+    """Read a notebook.
+
+    Raises FileNotFoundError if there is none, ValueError if the file is not a notebook.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"there is no notebook {path}")
     try:
@@ -32,7 +62,7 @@ def new() -> NotebookNode:
 
 
 def loads(text: str) -> NotebookNode:
-    """Return the notebook of a text, unchecked: `read` has seen it, or wrote it."""
+    """Return the notebook in a text that this package has read or written before."""
     made = nbformat.v4.reads(text)  # type: ignore[no-untyped-call]
     assert isinstance(made, NotebookNode)
     return made
@@ -48,17 +78,32 @@ def write(notebook: NotebookNode, path: Path) -> None:
     path.write_text(f"{dumps(notebook)}\n", encoding="utf-8")
 
 
+def tags(cell: NotebookNode) -> set[str]:
+    """Return a cell's tags."""
+    return set(cell.metadata.get("tags", []))
+
+
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Cells that run: nbclient passes over blank ones."""
+    """Return the cells that nbclient runs: it skips blank ones."""
     cells = notebook.cells
     return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def noise(cell: NotebookNode) -> str:
+    """Return a code cell's error or its output on stderr; "" if it has neither."""
+    for output in cell.outputs:
+        if output.output_type == "error":
+            return f"{output.ename}: {output.evalue}"
+        if output.get("name") == "stderr":
+            return f"stderr: {output.text.strip()}"
+    return ""
 
 
 def normalize(notebook: NotebookNode) -> NotebookNode:
     """Drop from an executed notebook what differs between equal runs.
 
-    That is times, the paths of this machine, the Python's patch version, and the random
-    id of the cell that papermill injects.
+    These are times, paths of this machine, Python's patch version, and the random id of
+    the cell that papermill injects.
     """
     notebook.metadata.pop("papermill", None)
     notebook.metadata.pop("widgets", None)
@@ -67,7 +112,7 @@ def normalize(notebook: NotebookNode) -> NotebookNode:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]  # the empty list is papermill's
-        if "injected-parameters" in cell.metadata.get("tags", []):
+            del cell.metadata["tags"]  # papermill adds an empty list
+        if "injected-parameters" in tags(cell):
             cell["id"] = "injected-parameters"
     return notebook

@@ -1,7 +1,8 @@
-"""Executed notebooks → one HTML page that asks nothing of anybody else.
+"""Executed notebooks → one HTML page that loads nothing.
 
-One nbconvert pass over one merged notebook. Nothing in it may run: markdown's HTML is
-shown as text, outputs are cleaned, and the page's policy allows no script but its own.
+One nbconvert pass renders one merged notebook. Nothing that a notebook contains can
+run in the page: HTML in Markdown is shown as text, outputs are cleaned, and the page's
+policy allows only its own script.
 """
 
 import re
@@ -16,14 +17,15 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.exporters import TemplateExporter
-from nbformat import NotebookNode
 from traitlets.config import Config
 
 from kvt.compare.results import DIALECTS
 from kvt.report import svg
 from kvt.report.markdown import Outline, highlight_python, legend_to_html, to_html
 from kvt.report.marks import link_lines
-from kvt.report.merge import Executed, RenderError, merge
+from kvt.report.merge import RenderError, merge
+from kvt.report.notebooks import NotebookNode
+from kvt.report.plan import Chapter
 from kvt.report.provenance import Provenance
 from kvt.report.style import TEMPLATES, policy, script, style
 
@@ -33,7 +35,7 @@ CLAIM = (
     "initial weights they hold the same float32 weights and the same history after "
     "every epoch, to the last bit."
 )
-# The forms of an output that the page can show, best first.
+# The forms of an output that the page can show, the preferred one first.
 SHOWN = [
     "image/svg+xml",
     "text/html",
@@ -43,7 +45,7 @@ SHOWN = [
     "image/jpeg",
     "text/plain",
 ]
-# What an output's HTML may consist of; all else in it is shown as text or dropped.
+# What an output's HTML may contain; the rest is shown as text or dropped.
 TAGS = {
     *("a", "abbr", "b", "br", "code", "div", "em", "i", "p", "pre", "small", "span"),
     *("strong", "sub", "sup", "dd", "dl", "dt", "li", "ol", "ul", "caption", "col"),
@@ -58,14 +60,18 @@ ATTRIBUTES = {
 }
 
 
-def render(executed: Sequence[Executed], *, reason: str, provenance: Provenance) -> str:
+def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) -> str:
     """Return the report as one HTML file; equal input gives equal bytes.
 
-    `reason` says which data set it is on, and why. Raises RenderError where a notebook
-    left an error or a line on stderr, holds a formula that MathML cannot take, a mark
-    without a counterpart, or a link to a heading that is not there.
+    Raises RenderError for an error or output on stderr, a formula that MathML cannot
+    express, a mark without a counterpart, or a link to a missing heading.
+
+    Args:
+        chapters: the executed notebooks.
+        reason: which data set the report uses, and why.
+        provenance: where the numbers come from.
     """
-    merged, sections = merge(executed)
+    merged, sections = merge(chapters)
     look, behavior = style(), script()
     resources = {
         "title": TITLE,
@@ -79,20 +85,20 @@ def render(executed: Sequence[Executed], *, reason: str, provenance: Provenance)
         "provenance": provenance,
     }
     page, _ = _ReportExporter().from_notebook_node(merged, resources)
-    _refuse_dead_links(page)
+    _reject_dead_links(page)
     return f"{page.rstrip()}\n"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure's number in the page, its section's first, and what it shows."""
+class Caption:
+    """A figure's number in the page, as in 2.1 for section 2, and what it shows."""
 
     number: str
     text: str
 
     @property
     def id(self) -> str:
-        """What links to it, and what the ids within it begin with."""
+        """The figure's id, with which the ids inside it begin."""
         return f"figure-{self.number.replace('.', '-')}"
 
 
@@ -102,7 +108,7 @@ class _ReportExporter(HTMLExporter):
     def __init__(self) -> None:
         config = Config()
         config.NbConvertBase.display_data_priority = SHOWN
-        # Each would copy and check the notebook, and none has anything to change.
+        # Each would copy and check the notebook, and none would change it.
         config.HTMLExporter.default_preprocessors = []
         super().__init__(  # type: ignore[no-untyped-call]
             template_name="report",
@@ -134,10 +140,10 @@ class _ReportExporter(HTMLExporter):
             return link_lines(code, ideas, dialect, lines) if ideas else code
 
         @pass_context
-        def numbered(context: Context, output: NotebookNode) -> Figure:
+        def captioned(context: Context, output: NotebookNode) -> Caption:
             number = context["cell"].metadata.number
             figures[number] += 1
-            return Figure(
+            return Caption(
                 ".".join(filter(None, (number, str(figures[number])))),
                 alternative(output),
             )
@@ -146,29 +152,29 @@ class _ReportExporter(HTMLExporter):
             "markdown2html": markdown2html,
             "highlight_cell": highlight,
             "clean_output": clean_output,
-            "numbered": numbered,
+            "captioned": captioned,
             "inline_svg": svg.inline,
             "headings": lambda section: outline.headings[section],
             "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
         }
         for name, function in filters.items():
             self.register_filter(name, function)  # type: ignore[no-untyped-call]
-        # HTMLExporter's own would parse the whole page again, to add what ours has.
+        # HTMLExporter's own method would parse the whole page again, for nothing.
         return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
 
 
-def _refuse_dead_links(page: str) -> None:
-    """Raise RenderError where a link within the page leads nowhere."""
+def _reject_dead_links(page: str) -> None:
+    """Raise RenderError if a link within the page leads nowhere."""
     there = set(re.findall(r' id="([^"]+)"', page))
     for target in map(unquote, re.findall(r' href="#([^"]+)"', page)):
         if target not in there:
             raise RenderError(
-                f"a link leads to '#{target}', a heading that is not there"
+                f"a link leads to '#{target}', and the page has no such heading"
             )
 
 
 def clean_output(markup: str) -> str:
-    """Keep of an output's HTML what tables and text need: no script, style or form."""
+    """Keep what tables and text need of an output's HTML: no script, style or form."""
     cleaned: str = bleach.clean(
         re.sub(r"(?is)<(style|script)\b.*?</\1\s*>", "", markup),
         tags=TAGS,
@@ -180,7 +186,7 @@ def clean_output(markup: str) -> str:
 
 
 def alternative(output: NotebookNode) -> str:
-    """What a figure shows, in words: its metadata's alt, else its plain text."""
+    """Return what a figure shows, in words: its alt text, else its plain text."""
     for kind in ("image/svg+xml", "image/png", "image/jpeg"):
         if output.metadata.get(kind, {}).get("alt"):
             return str(output.metadata[kind]["alt"])
