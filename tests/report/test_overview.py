@@ -88,7 +88,7 @@ def test_clock_of_a_running_notebook_goes_on_by_itself() -> None:
         overview.starts("01_line.ipynb")
         clock.now = 7.0
         for _ in range(200):
-            if terminal.screen() == ["01_line.ipynb  starts             7.0 s"]:
+            if terminal.screen() == ["01_line.ipynb  starts              7.0 s"]:
                 break
             time.sleep(0.05)
         else:
@@ -105,8 +105,8 @@ def test_drawing_fits_the_terminal_until_the_last_one_shows_all_lines(
     with Overview(dict.fromkeys(names, 5), stream=terminal, clock=Clock()) as overview:
         for _ in range(2):
             overview.draw()
-            assert terminal.screen() == [f"{name}  wa" for name in names[:4]]
-    assert terminal.screen() == [*(f"{name}  wa" for name in names), ""]
+            assert terminal.screen() == [f"{name}  w" for name in names[:4]]
+    assert terminal.screen() == [*(f"{name}  w" for name in names), ""]
 
 
 def test_file_gets_one_plain_line_per_notebook() -> None:
