@@ -1,3 +1,5 @@
+import base64
+import gzip
 import html
 import re
 from collections import Counter
@@ -123,6 +125,39 @@ def test_parameters_are_a_table_and_the_command_repeats_the_run() -> None:
     assert "<code>epochs = 5</code>, <code>seed = 7</code>" in text
     assert '<pre class="code" tabindex="0"><code><span' not in text  # no code cell
     assert 'download="02_digits.ipynb.gz"' in text
+
+
+def test_program_is_offered_as_a_file_without_marks() -> None:
+    source = "# TensorFlow 2 · Whole program\nimport tensorflow\n\nx = 'é'  # (1)\n\n"
+    text = page(
+        executed(
+            markdown("1. what x is", "legend"),
+            code("x = 1  # (1)", "keras"),
+            code(source, "tf2", "program"),
+        )
+    )
+    link = re.search(
+        r'<a href="data:application/gzip;base64,([^"]+)" '
+        r'download="02_digits\.py\.gz">Download this program</a> '
+        r"<code>02_digits\.py</code>",
+        text,
+    )
+    assert link is not None
+    program = gzip.decompress(base64.b64decode(link[1])).decode()
+    assert program == ("# TensorFlow 2 · Whole program\nimport tensorflow\n\nx = 'é'\n")
+    pane = text.split('<div class="dialect tf2">')[1].split("</div>")[0]
+    assert link[0] in pane
+
+
+def test_program_with_hidden_input_can_still_be_downloaded() -> None:
+    text = body(code("import hidden", "program", "hide-input"))
+    assert 'download="02_digits.py.gz"' in text
+    assert "hidden" not in re.sub(r"base64,[\w+/=]+", "", text)
+
+
+def test_second_program_in_a_notebook_fails() -> None:
+    with pytest.raises(RenderError, match=r"02_digits\.ipynb: more than one cell"):
+        body(code("1", "program"), code("2", "program"))
 
 
 def test_command_is_quoted_for_the_shell_and_for_papermill() -> None:
