@@ -35,21 +35,14 @@ def build(
 ) -> Path:
     """Run the notebooks and write the report; return the path of its page.
 
+    `jobs` notebooks run at once, by default as many as there are cores; the number does
+    not change the results. Runs in `cache` are not repeated, unless `force`; None keeps
+    no runs. `print_with` is the browser that prints the page to kvt.pdf.
+
     Invalid input is rejected before the first kernel starts: ParameterError for a
     parameter, FileNotFoundError for a directory without notebooks, ValueError for a
     data set. ExecutionError, RenderError and PrintError leave an older report as it
     was.
-
-    Args:
-        notebooks: directory of notebooks like 01_name.ipynb.
-        output: directory of the report.
-        dataset: "auto", "digits" or "mnist".
-        parameters: values, for every notebook that has the parameter.
-        jobs: how many notebooks run at once, with the same results for any number; as
-            many as there are cores by default.
-        cache: directory of finished runs, which are not run again; None keeps none.
-        force: run every notebook again.
-        print_with: the browser that prints the page to kvt.pdf.
     """
     paths = find(notebooks)
     _reject_foreign(output, notebooks)

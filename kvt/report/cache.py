@@ -1,8 +1,7 @@
-"""The cache: finished runs of notebooks, each under a key of everything it depends on.
+"""The cache: finished runs of notebooks, each under a key of all that it depends on.
 
-An entry is one file that starts with its digest and is moved into place by a rename:
-it is whole, or it is not there. A damaged entry is deleted and counts as missing. No
-library keeps such a key: it is this project's own list of what decides an output.
+An entry is one file: it starts with its digest and is moved into place by a rename. A
+damaged entry is deleted. No library knows this key, which lists what decides an output.
 """
 
 import base64
@@ -54,12 +53,8 @@ def key(
 ) -> str:
     """Return the key of a run: equal if everything that decides its outputs is equal.
 
-    This is the notebook's code cells with their tags, the parameters' values, the files
-    that it reads, kvt's source, the data, the lock, the installed packages, Python, the
-    processor, and the environment variables that TensorFlow and Keras read. Markdown,
-    cell ids and outputs are not part of it.
+    Markdown, cell ids and outputs are not part of it.
     """
-    environment = {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)}
     parts = {
         "name": name,
         "code": code(notebook),
@@ -70,10 +65,12 @@ def key(
         "committed": committed(name),
         "data": data(str(values["dataset"])) if "dataset" in values else "",
         "lock": _sha256(LOCK.read_bytes()) if LOCK.exists() else "",
-        "installed": installed(),
+        "installed": sorted(
+            path.name for place in sys.path for path in Path(place).glob("*.dist-info")
+        ),
         "python": [sys.version, sys.platform],
         "machine": [machine.processor(), machine.threads()],
-        "environment": environment,
+        "environment": {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)},
     }
     return _sha256(json.dumps(parts, sort_keys=True).encode())
 
@@ -101,12 +98,8 @@ def committed(name: str) -> list[list[Any]]:
 
 
 def data(dataset: str) -> str:
-    """Return a SHA-256 that identifies a data set's content, without loading it.
-
-    MNIST's arrays are checked against their hashes whenever they are loaded; the digits
-    are a file in scikit-learn.
-    """
-    if dataset == "mnist":
+    """Return a SHA-256 that identifies a data set's content, without loading it."""
+    if dataset == "mnist":  # loaded arrays are always checked against these hashes
         return _sha256(repr(mnist.ARRAYS).encode())
     found = importlib.util.find_spec("sklearn")
     assert found is not None
@@ -114,16 +107,9 @@ def data(dataset: str) -> str:
     return _sha256(file.read_bytes())
 
 
-def installed() -> list[str]:
-    """Return names and versions of the installed packages."""
-    return sorted(
-        path.name for place in sys.path for path in Path(place).glob("*.dist-info")
-    )
-
-
 def load(directory: Path, name: str, key: str) -> Cached | None:
     """Return the entry of this run; None if it is missing or damaged."""
-    path = _path(directory, name, key)
+    path = directory / f"{name}-{key}"
     try:
         packed = path.read_bytes()
     except OSError:
@@ -143,14 +129,18 @@ def store(directory: Path, name: str, key: str, entry: Cached) -> None:
     Raises OSError if the directory cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = _path(directory, name, key)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = directory / f".{name}-{key}.{os.getpid()}"
     try:
         partial.write_bytes(_packed(entry, key))
-        partial.replace(path)
+        partial.replace(directory / f"{name}-{key}")
     finally:
         partial.unlink(missing_ok=True)
-    _trim(directory)
+    paths = _by_age(directory, "*")
+    size = sum(path.stat().st_size for path in paths)
+    for path in paths:
+        if size > LARGEST:
+            size -= path.stat().st_size
+            path.unlink(missing_ok=True)
 
 
 def seconds(directory: Path, name: str) -> float | None:
@@ -189,18 +179,11 @@ def graft(cached: NotebookNode, notebook: NotebookNode) -> NotebookNode:
     return notebooks.normalize(grafted)
 
 
-def _path(directory: Path, name: str, key: str) -> Path:
-    return directory / f"{name}-{key}"
-
-
 def _packed(entry: Cached, key: str) -> bytes:
     """Return an entry as bytes: a digest of its key and content, then the content."""
     document = {
         "notebook": notebooks.dumps(entry.notebook),
-        "files": {
-            path: base64.b85encode(content).decode()
-            for path, content in entry.files.items()
-        },
+        "files": {k: base64.b85encode(v).decode() for k, v in entry.files.items()},
         "seconds": entry.seconds,
     }
     body = zlib.compress(json.dumps(document).encode(), level=1)
@@ -223,17 +206,6 @@ def _unpacked(packed: bytes, key: str) -> Cached | None:
 def _by_age(directory: Path, pattern: str) -> list[Path]:
     """Return files of the cache, the least recently used first."""
     return sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime)
-
-
-def _trim(directory: Path) -> None:
-    """Delete the least recently used entries until the rest fits the limit."""
-    paths = _by_age(directory, "*")
-    size = sum(path.stat().st_size for path in paths)
-    for path in paths:
-        if size <= LARGEST:
-            break
-        size -= path.stat().st_size
-        path.unlink(missing_ok=True)
 
 
 def _sha256(content: bytes) -> str:

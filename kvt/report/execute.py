@@ -55,20 +55,13 @@ def execute(
     timeout: int | None = None,
     on_cell: Callable[[], None] | None = None,
 ) -> NotebookNode:
-    """Run a notebook in a fresh kernel; return it, complete and normalized.
+    """Run a notebook in a fresh kernel; write it to `output` and return it, normalized.
+
+    The kernel's working directory is `cwd`. `on_cell` is called when a code cell
+    begins; without it, a progress bar or a line tells how the run goes.
 
     Raises ExecutionError if a cell fails, exits, kills its kernel, or takes longer than
-    the timeout; the partial notebook goes to `failed`, and `output` stays as it was.
-
-    Args:
-        notebook: the notebook to run.
-        output: where to write the executed notebook.
-        parameters: the values to inject.
-        cwd: the kernel's working directory.
-        failed: where to write a partial notebook.
-        timeout: seconds per cell; None sets no limit.
-        on_cell: called when a code cell begins. Without it, a progress bar or a line
-            tells how the run goes.
+    `timeout` seconds. The partial notebook goes to `failed`, `output` stays as it was.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()

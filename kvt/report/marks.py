@@ -57,9 +57,7 @@ def legend(source: str) -> dict[int, str]:
 def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
     """Raise MarkError unless every dialect has the same marks, all of them named.
 
-    Args:
-        used: the marks in the chapter's cells, by dialect.
-        names: the names in the legend, by mark.
+    `used` are the marks in a chapter's cells, by dialect, `names` those of its legend.
     """
     for number in sorted(set().union(*used.values(), names)):
         lacking = [dialect for dialect in used if number not in used[dialect]]
@@ -83,16 +81,10 @@ def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
 def link_lines(
     highlighted: str, ideas: Mapping[int, Idea], dialect: str, taken: set[str]
 ) -> str:
-    """Add a badge to each marked line of highlighted code.
+    """Add a badge to each marked line of highlighted code; `ideas` is by line index.
 
-    A badge contains no text, so that copied code has no number in it.
-
-    Args:
-        highlighted: a cell's code as HTML.
-        ideas: the idea of each marked line, by the line's index.
-        dialect: the cell's dialect.
-        taken: ids in use. The first line of an idea in a dialect gets an id, which is
-            added.
+    A badge contains no text, so that copied code has no number in it. The first line of
+    an idea in a dialect gets an id, which is added to the `taken` ones.
     """
     lines = highlighted.split("\n")
     for index, idea in ideas.items():

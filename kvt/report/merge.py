@@ -13,7 +13,6 @@ from kvt.report import marks, notebooks
 from kvt.report.markdown import section_id
 from kvt.report.marks import Idea
 from kvt.report.notebooks import NotebookNode, tags
-from kvt.report.parameters import Parameter, Value
 from kvt.report.plan import READS, Chapter
 
 UNSEEN = {"parameters", "injected-parameters"}  # the section's table shows them
@@ -34,15 +33,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """What the template needs of one chapter, besides its cells."""
+    """A chapter in the page: its id, its cells in blocks, its notebook to download."""
 
     id: str
-    number: str
-    filename: str
+    chapter: Chapter
     blocks: list[Block]
-    parameters: list[tuple[Parameter, Value]]
-    changed: dict[str, Value]
-    noted: dict[str, Value]
     command: str
     download: str
 
@@ -58,7 +53,14 @@ def merge(chapters: Sequence[Chapter]) -> tuple[NotebookNode, list[Section]]:
     for chapter in sorted(chapters, key=lambda chapter: not chapter.compares):
         start = len(merged.cells)
         merged.cells += _cells(chapter)
-        sections.append(_section(chapter, _blocks(merged.cells, start)))
+        section = Section(
+            section_id(chapter.name),
+            chapter,
+            _blocks(merged.cells, start),
+            command(chapter),
+            _packed(notebooks.dumps(chapter.notebook)),
+        )
+        sections.append(section)
     return merged, sections
 
 
@@ -102,7 +104,7 @@ def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
         program = f"{marks.without(cell.source).rstrip()}\n"
         cell.metadata["program"] = {
             "filename": f"{chapter.name}.py",
-            "download": packed(program),
+            "download": _packed(program),
         }
     for dialect in DIALECTS.keys() & tags(cell):
         cell.metadata["dialect"] = dialect
@@ -133,24 +135,7 @@ def _link_marks(cells: list[NotebookNode]) -> None:
         cell["source"] = marks.without(cell.source)
 
 
-def _section(chapter: Chapter, blocks: list[Block]) -> Section:
-    defaults = {name: each.default for name, each in chapter.parameters.items()}
-    changed = chapter.changed()
-    values = defaults | changed
-    return Section(
-        section_id(chapter.name),
-        chapter.number,
-        chapter.path.name,
-        blocks,
-        [(each, values[name]) for name, each in chapter.parameters.items()],
-        changed,
-        changed | {name: values[name] for name in ("seed",) if name in values},
-        command(chapter.name, changed),
-        packed(notebooks.dumps(chapter.notebook)),
-    )
-
-
-def packed(text: str) -> str:
+def _packed(text: str) -> str:
     """Return a link that contains a whole file, compressed by gzip.
 
     Equal files give equal links. The page's script decompresses a file on a click.
@@ -179,10 +164,10 @@ def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
     return blocks
 
 
-def command(name: str, changed: dict[str, Value]) -> str:
+def command(chapter: Chapter) -> str:
     """Return the papermill command that repeats a run, from the repository's root."""
-    words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
-    for parameter, value in changed.items():
+    words = ["papermill", f"notebooks/{chapter.path.name}", "out.ipynb"]
+    for parameter, value in chapter.changed.items():
         if parameter == READS:
             value = "reports/results"  # where the report keeps them
         raw = isinstance(value, str) and _looks_typed(value)

@@ -6,12 +6,9 @@ papermill injects whatever it is given: a misspelled name trains with the defaul
 
 import ast
 import difflib
-import io
 import math
-import numbers
 import os
-import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +16,14 @@ from kvt.data.parameters import check as check_rules
 from kvt.report.notebooks import NotebookNode, tags
 
 Value = bool | int | float | str
-WANTED = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a finite number",
-    str: "a string",
-}
-EXAMPLE = {bool: "true", int: "10", float: "0.01", str: "mnist"}
 BOOLS = {"true": True, "1": True, "false": False, "0": False}
+# For each type: how a value is converted, from which types, and what the error says.
+TYPES: dict[type, tuple[Callable[[Any], Value], tuple[type, ...], str, str]] = {
+    bool: (lambda v: BOOLS[str(v).lower()], (bool, int, str), "true or false", "true"),
+    int: (int, (int, str), "an integer", "10"),
+    float: (float, (int, float, str), "a finite number", "0.01"),
+    str: (str, (str,), "a string", "mnist"),
+}
 
 
 class ParameterError(ValueError):
@@ -50,29 +47,24 @@ def read(notebook: NotebookNode) -> dict[str, Parameter]:
     assignment is not a plain bool, int, float or str.
     """
     source = _tagged(notebook, "parameters")
-    comments = _comments(source)
+    lines = source.splitlines()
     found = {}
     for node, name, value in _assignments(source):
         kind = type(value)
         if isinstance(node, ast.AnnAssign):
             annotated = ast.unparse(node.annotation)
-            kind = {kind.__name__: kind for kind in WANTED}.get(annotated, type(None))
+            kind = {kind.__name__: kind for kind in TYPES}.get(annotated, type(None))
         if kind is float and type(value) is int:
             value = float(value)
-        if kind not in WANTED or type(value) is not kind:
+        if kind not in TYPES or type(value) is not kind:
             raise ParameterError(
                 f"{ast.unparse(node)!r} in the parameters cell: type and default must "
                 f"both be bool, int, float or str; write it like 'epochs: int = 5'"
             )
-        comment = comments.get(node.end_lineno or 0, "")
+        line = lines[(node.end_lineno or 1) - 1].encode()
+        comment = line[node.end_col_offset :].decode().lstrip(" #")
         found[name] = Parameter(name, kind, value, comment)
     return found
-
-
-def injected(notebook: NotebookNode) -> dict[str, Value]:
-    """Read the values that papermill injected into an executed notebook."""
-    source = _tagged(notebook, "injected-parameters")
-    return {name: value for _, name, value in _assignments(source)}
 
 
 def check(
@@ -106,39 +98,23 @@ def unknown(
 
 def coerce(parameter: Parameter, value: object) -> Value:
     """Return a value in the parameter's type. Raises ParameterError if it has none."""
-    plain = _plain(value)
-    spelled = isinstance(plain, str) and not isinstance(value, os.PathLike)
+    convert, accepted, wanted, example = TYPES[parameter.type]
+    plain = value
+    if isinstance(value, os.PathLike) and parameter.type is str:
+        plain = os.fspath(value)  # papermill would inject its repr
+    elif getattr(value, "shape", None) == () and hasattr(value, "item"):
+        plain = value.item()  # a NumPy scalar, and its repr
     try:
-        if parameter.type is str and isinstance(plain, str):
-            return plain
-        if parameter.type is bool and isinstance(plain, bool | str | int):
-            return BOOLS[str(plain).lower()]
-        if parameter.type is int and (spelled or _is_number(plain, numbers.Integral)):
-            return int(plain)  # type: ignore[call-overload, no-any-return]
-        if parameter.type is float and (spelled or _is_number(plain, numbers.Real)):
-            number = float(plain)  # type: ignore[arg-type]
-            if math.isfinite(number):
-                return number
+        if type(plain) in accepted:
+            converted = convert(plain)
+            if isinstance(converted, str) or math.isfinite(converted):
+                return converted
     except (KeyError, ValueError, OverflowError):
         pass  # one message for all of these, below
     raise ParameterError(
-        f"parameter {parameter.name!r} is {value!r}; it must be "
-        f"{WANTED[parameter.type]} ({parameter.type.__name__}); "
-        f"try {parameter.name} {EXAMPLE[parameter.type]}"
+        f"parameter {parameter.name!r} is {value!r}; it must be {wanted} "
+        f"({parameter.type.__name__}); try {parameter.name} {example}"
     )
-
-
-def _plain(value: object) -> object:
-    """Unwrap a NumPy scalar or a path: papermill would inject either as its repr."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return value.item()
-    return value
-
-
-def _is_number(value: object, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _tagged(notebook: NotebookNode, tag: str) -> str:
@@ -172,13 +148,3 @@ def _assignments(source: str) -> Iterable[tuple[ast.stmt, str, Any]]:
                 f"{ast.unparse(node)!r} in the parameters cell: the default must be a "
                 f"literal; write it like 'epochs: int = 5'"
             ) from None
-
-
-def _comments(source: str) -> dict[int, str]:
-    """Return the comment at the end of each line, by line number."""
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokens
-        if token.type == tokenize.COMMENT
-    }

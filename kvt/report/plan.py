@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kvt.report import notebooks, parameters
@@ -44,13 +44,19 @@ class Chapter:
         found = re.match(r"\d+", self.name)
         return str(int(found[0])) if found and not self.compares else ""
 
+    @property
     def changed(self) -> dict[str, Value]:
-        """Return the values that differ from the defaults, without `results_path`."""
+        """The values that differ from the defaults, except `results_path`."""
         return {
             name: value
             for name, value in self.values.items()
             if name != WRITES and value != self.parameters[name].default
         }
+
+    @property
+    def shown(self) -> dict[str, Value]:
+        """All parameters' values, with the default of `results_path`."""
+        return {name: it.default for name, it in self.parameters.items()} | self.changed
 
 
 def find(directory: Path) -> list[Path]:
@@ -82,9 +88,8 @@ def plan(
 ) -> list[Chapter]:
     """Return the chapters with their values, the comparison last.
 
-    A given parameter goes to each notebook that has it. Raises ParameterError for a
-    parameter that no notebook has, that the report itself sets, or whose value is
-    invalid.
+    A given parameter goes to each notebook that has it. Raises ParameterError for an
+    invalid value, and for a parameter that no notebook has or that the report sets.
     """
     everywhere = {name for chapter in chapters for name in chapter.parameters}
     for name in given:
@@ -100,8 +105,7 @@ def plan(
             READS: "results",
             **given,
         }
-        known = chapter.parameters
-        values = {name: value for name, value in own.items() if name in known}
-        checked = parameters.check(values, known)
-        planned.append(Chapter(chapter.path, chapter.notebook, known, checked))
+        values = {k: value for k, value in own.items() if k in chapter.parameters}
+        checked = parameters.check(values, chapter.parameters)
+        planned.append(replace(chapter, values=checked))
     return sorted(planned, key=lambda chapter: chapter.compares)

@@ -23,12 +23,7 @@ class Provenance:
 
 
 def gather(directory: Path, results: Path) -> Provenance:
-    """Collect the provenance.
-
-    Args:
-        directory: the notebooks, in a git checkout.
-        results: the results JSON files that the notebooks wrote.
-    """
+    """Collect it from the notebooks' git checkout, their results, and the machine."""
     data: dict[str, str] = {}
     versions: dict[str, str] = {}
     for path in sorted(results.glob("*.json")):

@@ -63,13 +63,9 @@ ATTRIBUTES = {
 def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) -> str:
     """Return the report as one HTML file; equal input gives equal bytes.
 
-    Raises RenderError for an error or output on stderr, a formula that MathML cannot
-    express, a mark without a counterpart, or a link to a missing heading.
-
-    Args:
-        chapters: the executed notebooks.
-        reason: which data set the report uses, and why.
-        provenance: where the numbers come from.
+    `reason` says which data set the report uses, and why. Raises RenderError for an
+    error or output on stderr, a formula that MathML cannot express, a mark without a
+    counterpart, or a link to a missing heading.
     """
     merged, sections = merge(chapters)
     look, behavior = style(), script()
@@ -120,7 +116,7 @@ class _ReportExporter(HTMLExporter):
         self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
     ) -> tuple[str, dict[str, Any]]:
         sections = resources["sections"] if resources else []
-        outline = Outline({section.id: section.number for section in sections})
+        outline = Outline({it.id: it.chapter.number for it in sections})
         figures: Counter[str] = Counter()
         lines: set[str] = set()
 

@@ -106,10 +106,9 @@ def _cells(chapter: Chapter) -> int:
 
 
 def _by_length(chapters: Sequence[Chapter], stage: Stage) -> list[Chapter]:
-    """Sort the chapters: the longest of the last run first.
+    """Sort the chapters: the longest of the last run first, and so no core waits.
 
-    A notebook that begins late would leave the other cores idle. One without a known
-    run counts as long; among these the larger file goes first, because a file grows
+    An unknown run counts as long. Of these the larger file goes first: a file grows
     with what its last run displayed.
     """
 
@@ -129,13 +128,8 @@ def _task(chapter: Chapter, stage: Stage) -> Task:
     source = stage.staging / "sources" / chapter.path.name
     source.parent.mkdir(exist_ok=True)
     notebooks.write(chapter.notebook, source)
-    return Task(
-        str(source),
-        str(stage.output(chapter)),
-        chapter.values,
-        cwd=str(room),
-        failed=str(stage.failed / chapter.path.name),
-    )
+    failed = stage.failed / chapter.path.name
+    return Task(source, stage.output(chapter), chapter.values, cwd=room, failed=failed)
 
 
 def _restore(chapter: Chapter, key: str, stage: Stage) -> NotebookNode | None:

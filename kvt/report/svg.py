@@ -15,13 +15,9 @@ _REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
 def inline(svg: str, prefix: str, caption: str) -> str:
     """Return an SVG as an element for an HTML page.
 
-    Drops everything that is not a drawing, styles, and references to the outside.
+    Ids get the prefix, because every figure uses the same ones; `caption` is the id of
+    the caption. Drops what is not a drawing, styles, and references to the outside.
     Raises ParseError for broken XML, and for XML that is not an SVG.
-
-    Args:
-        svg: the SVG file's text.
-        prefix: goes before each id in it: every figure uses the same ids.
-        caption: the id of the figure's caption, which names it.
     """
     root = ET.fromstring(svg)
     if _local(root.tag) != "svg":

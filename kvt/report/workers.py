@@ -14,9 +14,9 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import psutil
 
@@ -33,16 +33,11 @@ WORKER = "from kvt.report.workers import work; work()"
 class Task:
     """One notebook to run: the arguments of `execute`."""
 
-    notebook: str
-    output: str
+    notebook: Path
+    output: Path
     parameters: dict[str, Value]
-    cwd: str
-    failed: str
-
-    @property
-    def name(self) -> str:
-        """The notebook's file name."""
-        return Path(self.notebook).name
+    cwd: Path
+    failed: Path
 
 
 @dataclass(frozen=True)
@@ -94,9 +89,9 @@ class Workers:
         self._busy[worker] = task
         assert worker.stdin is not None
         with suppress(BrokenPipeError):  # it has died; `run` will get its end
-            worker.stdin.write(f"{json.dumps(asdict(task))}\n")
+            worker.stdin.write(f"{json.dumps(vars(task), default=str)}\n")
             worker.stdin.flush()
-        return Event(task.name, "starts")
+        return Event(task.notebook.name, "starts")
 
     def _event(self, worker: _Process, line: str) -> Event:
         """Turn a busy worker's line into an event; "" is the worker's end."""
@@ -105,23 +100,22 @@ class Workers:
             del self._busy[worker]
             code = worker.wait()
             _close(worker)
-            problem = f"{task.name} lost its worker process (exit code {code})"
-            return Event(task.name, "failed", problem)
+            problem = f"{task.notebook.name} lost its worker process (exit code {code})"
+            return Event(task.notebook.name, "failed", problem)
         found = json.loads(line)
         if found["kind"] != "cell":
             del self._busy[worker]
             self._idle.append(worker)
-        return Event(task.name, **found)
+        return Event(task.notebook.name, **found)
 
 
 def _start(jobs: int, lines: queue.SimpleQueue[tuple[_Process, str]]) -> _Process:
-    """Start a worker, and put each line that it writes into `lines`.
+    """Start a worker, and put each line that it writes into `lines`; "" is its end.
 
-    Each kernel keeps as many threads within one operation as it would have alone: this
+    A kernel keeps as many threads within one operation as it would have alone: their
     number decides the order of a convolution's sums, and so the last bits. The number
-    of operations that run at once changes no bit, and there each kernel gets its share:
-    two at least, because a loop in a graph can wait for an operation that needs the
-    second one.
+    of operations that run at once changes no bit, and there each kernel gets a share:
+    at least two, because a loop in a graph can wait for an operation on the second.
     """
     share = {"TF_NUM_INTEROP_THREADS": str(max(2, threads() // jobs))}
     worker = subprocess.Popen(
@@ -132,17 +126,16 @@ def _start(jobs: int, lines: queue.SimpleQueue[tuple[_Process, str]]) -> _Proces
         env=share | os.environ,
         start_new_session=True,  # a terminal's Ctrl-C reaches `kvt report` alone
     )
-    threading.Thread(target=_listen, args=(worker, lines), daemon=True).start()
+
+    def listen() -> None:
+        assert worker.stdout is not None
+        with worker.stdout:
+            for line in worker.stdout:
+                lines.put((worker, line))
+        lines.put((worker, ""))
+
+    threading.Thread(target=listen, daemon=True).start()
     return worker
-
-
-def _listen(worker: _Process, lines: queue.SimpleQueue[tuple[_Process, str]]) -> None:
-    """Put what a worker writes into `lines`, and "" at its end."""
-    assert worker.stdout is not None
-    with worker.stdout:
-        for line in worker.stdout:
-            lines.put((worker, line))
-    lines.put((worker, ""))
 
 
 def _end(workers: Iterable[_Process]) -> None:
@@ -153,20 +146,24 @@ def _end(workers: Iterable[_Process]) -> None:
             process = psutil.Process(worker.pid)
             process.suspend()  # so that it starts no kernel meanwhile
             family += [process, *process.children(recursive=True)]
-    for process in family:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+    _kill(family)
     psutil.wait_procs(family, timeout=10)
     for worker in workers:
         worker.wait()
         _close(worker)
 
 
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def _close(worker: _Process) -> None:
     """Close our end of an ended worker's stdin."""
-    if worker.stdin:
-        with suppress(BrokenPipeError):  # its last task was not read
-            worker.stdin.close()
+    assert worker.stdin is not None
+    with suppress(BrokenPipeError):  # its last task was not read
+        worker.stdin.close()
 
 
 def work() -> None:
@@ -176,7 +173,7 @@ def work() -> None:
     # Kernels get stderr as their stdout: what they print past Python is no event.
     stdout = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(tasks,), daemon=True).start()
 
     def tell(kind: str, problem: str = "") -> None:
@@ -185,25 +182,17 @@ def work() -> None:
     while True:
         task = tasks.get()
         try:
-            execute(
-                Path(task.notebook),
-                Path(task.output),
-                task.parameters,
-                cwd=Path(task.cwd),
-                failed=Path(task.failed),
-                on_cell=lambda: tell("cell"),
-            )
+            execute(**task, on_cell=lambda: tell("cell"))
         except (ExecutionError, OSError, ValueError) as problem:
             tell("failed", str(problem))
         else:
             tell("done")
 
 
-def _receive(tasks: queue.SimpleQueue[Task]) -> None:
+def _receive(tasks: queue.SimpleQueue[dict[str, Any]]) -> None:
     """Read tasks; when `kvt report` is gone, kill the kernel and end."""
     for line in sys.stdin:
-        tasks.put(Task(**json.loads(line)))
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.kill()
+        told = json.loads(line)
+        tasks.put({k: v if k == "parameters" else Path(v) for k, v in told.items()})
+    _kill(psutil.Process().children(recursive=True))
     os._exit(1)

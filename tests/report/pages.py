@@ -70,3 +70,15 @@ def page(*chapters: Chapter) -> str:
 
 def body(*cells: NotebookNode) -> str:
     return page(executed(*cells)).split("<main")[1]
+
+
+def injected(path: Path) -> dict[str, Value]:
+    """Return the values that papermill injected into an executed notebook."""
+    (cell,) = (
+        cell
+        for cell in notebooks.read(path).cells
+        if "injected-parameters" in notebooks.tags(cell)
+    )
+    values: dict[str, Value] = {}
+    exec(cell.source, {}, values)
+    return values

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from kvt.report import notebooks
 from kvt.report.build import build
 from kvt.report.notebooks import ExecutionError
-from kvt.report.parameters import ParameterError, injected
+from kvt.report.parameters import ParameterError
 from kvt.report.plan import find, plan, read
+from tests.report.pages import injected
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SECTIONS = FIXTURES / "sections"
@@ -76,10 +76,7 @@ def test_terminal_and_page_name_the_data_set_and_the_reason(
 
 def test_parameter_goes_to_every_notebook_that_has_it(report: tuple[Path, str]) -> None:
     output, _ = report
-    values = {
-        path.stem: injected(notebooks.read(path))
-        for path in (output / "notebooks").iterdir()
-    }
+    values = {path.stem: injected(path) for path in (output / "notebooks").iterdir()}
     assert values == {
         "01_line": {
             "dataset": "digits",

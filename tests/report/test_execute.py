@@ -7,7 +7,7 @@ import pytest
 from kvt.report import notebooks
 from kvt.report.execute import execute
 from kvt.report.notebooks import ExecutionError
-from kvt.report.parameters import injected
+from tests.report.pages import injected
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 LINE = FIXTURES / "sections" / "01_line.ipynb"
@@ -43,7 +43,7 @@ def test_two_runs_write_the_same_bytes_and_no_path(
     first = (place / "a.ipynb").read_bytes()
     assert first == (place / "b.ipynb").read_bytes()
     assert str(place).encode() not in first
-    assert injected(notebooks.read(place / "a.ipynb")) == values
+    assert injected(place / "a.ipynb") == values
     assert (
         b"(4, 0.1, False, '3')" in first
     )  # the kernel saw them, and a quiet TensorFlow

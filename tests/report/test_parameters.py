@@ -7,7 +7,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kvt.report import notebooks
-from kvt.report.parameters import Parameter, ParameterError, check, injected, read
+from kvt.report.parameters import Parameter, ParameterError, check, read
 
 LINE = Path(__file__).parents[1] / "fixtures" / "sections" / "01_line.ipynb"
 
@@ -49,15 +49,6 @@ def test_notebook_without_parameters_has_none() -> None:
 def test_parameters_cell_with_another_type_is_rejected(line: str) -> None:
     with pytest.raises(ParameterError, match="in the parameters cell"):
         read(notebook(line))
-
-
-def test_injected_values_are_read() -> None:
-    source = '# Parameters\nepochs = 3\ndataset = "a \\"b\\""\nshuffle = False\n'
-    assert injected(notebook(source, "injected-parameters")) == {
-        "epochs": 3,
-        "dataset": 'a "b"',
-        "shuffle": False,
-    }
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,10 @@ def test_second_program_in_a_notebook_fails() -> None:
 
 
 def test_command_is_quoted_for_the_shell_and_for_papermill() -> None:
-    assert command("01_a", {}) == "papermill notebooks/01_a.ipynb out.ipynb"
-    assert command("01_a", {"name": "a b'c", "number": "1e5", "on": True}).endswith(
+    known = {name: Parameter(name, str, "", "") for name in ("name", "number", "on")}
+    values = {"name": "a b'c", "number": "1e5", "on": True}
+    assert command(executed()) == "papermill notebooks/02_digits.ipynb out.ipynb"
+    assert command(executed(parameters=known, values=values)).endswith(
         """ -p name 'a b'"'"'c' -r number 1e5 -p on True"""
     )
 
@@ -172,7 +174,7 @@ def test_results_path_is_not_a_changed_parameter() -> None:
     run = executed(
         parameters={"results_path": path}, values={"results_path": "results/a.json"}
     )
-    assert run.changed() == {}
+    assert run.changed == {}
 
 
 def test_page_has_one_h1_and_unique_ids() -> None:
