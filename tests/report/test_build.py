@@ -66,7 +66,7 @@ def test_terminal_and_page_name_the_data_set_and_the_reason(
     report: tuple[Path, str],
 ) -> None:
     output, said = report
-    reason = "scikit-learn's digits, as asked for"
+    reason = "scikit-learn's digits, as requested"
     assert said.splitlines()[0] == f"data set: {reason}"
     assert f"Data: {reason.replace(chr(39), '&#39;')}." in (
         output / "index.html"
