@@ -31,9 +31,9 @@ from kvt.report.style import TEMPLATES, policy, script, style
 
 TITLE = "Keras and TensorFlow, bit for bit"
 CLAIM = (
-    "The same models in Keras and in raw TensorFlow, side by side: from the same "
-    "initial weights they hold the same float32 weights and the same history after "
-    "every epoch, to the last bit."
+    "The same models in Keras and in raw TensorFlow, side by side. They start from the "
+    "same weights, and after every epoch their float32 weights and their histories are "
+    "equal to the last bit."
 )
 # The forms of an output that the page can show, the preferred one first.
 SHOWN = [

@@ -545,7 +545,7 @@ def test_filter_leaves_what_holds_the_words_and_loses_nothing(visit: Visit) -> N
     assert visible(tab, ".contents a[href='#provenance']") == 0
     assert tab.evaluate("CSS.highlights.get('found').size") == 2
     field.fill("nowhere to be found")
-    assert tab.get_by_role("status").text_content() == "Found nowhere"
+    assert tab.get_by_role("status").text_content() == "No hits"
     field.press("Escape")
     assert field.input_value() == ""
     assert tab.get_by_role("status").text_content() == ""
@@ -592,7 +592,7 @@ def test_filter_finds_neither_controls_nor_words_across_cells(
 ) -> None:
     tab = visit()
     tab.get_by_role("searchbox").fill(words)
-    assert tab.get_by_role("status").text_content() == "Found nowhere"
+    assert tab.get_by_role("status").text_content() == "No hits"
 
 
 # Code
