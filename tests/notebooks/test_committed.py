@@ -123,7 +123,7 @@ def test_parameters_are_typed_explained_in_range_and_complete(notebook: str) -> 
     (cell,) = (cell for cell in code(notebook) if "parameters" in tags(cell))
     lines = cell["source"].splitlines()[1:]
     names = {re.match(r"(\w+): (str|int|float) = .+  # .+", line)[1] for line in lines}
-    assert names == parameters.RULES.keys() - (
+    assert names == parameters.RULES.keys() - {"seeds", "results_dir"} - (
         {"dataset"} if notebook == "01_linear_regression" else set()
     )
     check = code(notebook)[1]["source"]
