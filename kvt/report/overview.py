@@ -3,34 +3,19 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import IO, Self
 
+from rich import progress
 from rich.console import Console
-from rich.live import Live
 from rich.text import Text
 
 
-@dataclass
-class Status:
-    """What one notebook is doing; `seconds` is set when it has ended."""
+class _Seconds(progress.ProgressColumn):
+    """How long a notebook has been running, or took."""
 
-    name: str
-    cells: int
-    cell: int = 0
-    state: str = "waits"
-    started: float | None = None
-    seconds: float | None = None
-
-    def line(self, width: int, now: float) -> str:
-        """Return name, state and seconds: `03_network  cell 12 of 37   8.3 s`."""
-        state, seconds = self.state, self.seconds
-        if seconds is None and self.started is not None:
-            seconds = now - self.started
-            if self.cell:
-                state = f"cell {self.cell} of {self.cells}"
-        time = "" if seconds is None else f"{seconds:7.1f} s"
-        return f"{self.name:{width}}  {state:14}  {time}".rstrip()
+    def render(self, task: progress.Task) -> Text:
+        seconds = "" if task.elapsed is None else f"{task.elapsed:7.1f} s"
+        return Text(seconds, justify="right")
 
 
 class Overview:
@@ -51,53 +36,47 @@ class Overview:
         stream: IO[str] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._statuses = {name: Status(name, count) for name, count in cells.items()}
         self._stream = stream or sys.stdout
-        self._clock = clock
-        self._live: Live | None = None
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.TextColumn("{task.fields[state]}"),
+            _Seconds(),
+            console=Console(file=self._stream),
+            get_time=clock,
+            disable=not self._stream.isatty(),
+        )
+        self._ids = {
+            name: self._progress.add_task(name, start=False, total=count, state="waits")
+            for name, count in cells.items()
+        }
 
     def __enter__(self) -> Self:
-        if self._stream.isatty():
-            console = Console(file=self._stream)
-            self._live = Live(
-                console=console, get_renderable=self._lines, vertical_overflow="crop"
-            )
-            self._live.start()
+        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._live.stop()
-
-    def draw(self) -> None:
-        """Draw all lines now; in between, they are drawn four times a second."""
-        if self._live:
-            self._live.refresh()
+        self._progress.stop()
 
     def starts(self, name: str) -> None:
         """Start a notebook's clock."""
-        status = self._statuses[name]
-        status.state, status.started = "starts", self._clock()
+        self._progress.start_task(self._ids[name])
+        self._progress.update(self._ids[name], state="starts")
 
     def cell(self, name: str) -> None:
         """Count a cell that begins."""
-        self._statuses[name].cell += 1
+        task = self._progress.tasks[self._ids[name]]
+        state = f"cell {task.completed + 1:.0f} of {task.total:.0f}"
+        self._progress.update(task.id, advance=1, state=state)
 
     def ends(self, name: str, state: str) -> float:
         """Stop a notebook's clock and tell its last state; return its seconds."""
-        status = self._statuses[name]
-        status.state = state
-        if status.started is not None:
-            status.seconds = self._clock() - status.started
-        if not self._live:
-            took = "" if status.seconds is None else f"{status.seconds:.1f} s"
+        task = self._progress.tasks[self._ids[name]]
+        if task.started:
+            self._progress.stop_task(task.id)
+        self._progress.update(task.id, state=state)
+        if self._progress.disable:
+            took = "" if task.elapsed is None else f"{task.elapsed:.1f} s"
             words = [took] if state == "done" else [state, took]
             told = " after ".join(filter(None, words))
             print(f"{name}: {told}", file=self._stream, flush=True)
-        return status.seconds or 0.0
-
-    def _lines(self) -> Text:
-        """Return all lines; the terminal's edge cuts them."""
-        width, now = max(map(len, self._statuses)), self._clock()
-        lines = [status.line(width, now) for status in self._statuses.values()]
-        return Text("\n".join(lines), no_wrap=True, overflow="crop")
+        return task.elapsed or 0.0
