@@ -7,7 +7,7 @@ policy allows only its own script.
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -23,7 +23,7 @@ from kvt.compare.results import DIALECTS
 from kvt.report import svg
 from kvt.report.markdown import Outline, highlight_python, legend_to_html, to_html
 from kvt.report.marks import link_lines
-from kvt.report.merge import RenderError, merge
+from kvt.report.merge import RenderError, Section, merge
 from kvt.report.notebooks import NotebookNode
 from kvt.report.plan import Chapter
 from kvt.report.provenance import Provenance
@@ -80,7 +80,18 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
         "dialects": DIALECTS,
         "provenance": provenance,
     }
-    page, _ = _ReportExporter().from_notebook_node(merged, resources)
+    config = Config()
+    config.NbConvertBase.display_data_priority = SHOWN
+    # Each would copy and check the notebook, and none would change it.
+    config.HTMLExporter.default_preprocessors = []
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="report",
+        extra_template_basedirs=[str(TEMPLATES)],
+        filters=_filters(sections),
+        config=config,
+    )
+    # HTMLExporter's own method would parse the whole page again, for nothing.
+    page, _ = TemplateExporter.from_notebook_node(exporter, merged, resources)
     _reject_dead_links(page)
     return f"{page.rstrip()}\n"
 
@@ -98,65 +109,43 @@ class Caption:
         return f"figure-{self.number.replace('.', '-')}"
 
 
-class _ReportExporter(HTMLExporter):
-    """nbconvert's HTML with this project's template and filters."""
+def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:
+    """Return the template's filters; they count the page's headings and figures."""
+    outline = Outline({each.id: each.chapter.number for each in sections})
+    figures: Counter[str] = Counter()
+    lines: set[str] = set()
 
-    def __init__(self) -> None:
-        config = Config()
-        config.NbConvertBase.display_data_priority = SHOWN
-        # Each would copy and check the notebook, and none would change it.
-        config.HTMLExporter.default_preprocessors = []
-        super().__init__(  # type: ignore[no-untyped-call]
-            template_name="report",
-            extra_template_basedirs=[str(TEMPLATES)],
-            config=config,
-        )
+    @pass_context
+    def markdown2html(context: Context, source: str) -> str:
+        cell = context["cell"]
+        try:
+            if cell.cell_type == "markdown" and "ideas" in cell.metadata:
+                return legend_to_html(source, cell.metadata.ideas, outline)
+            return to_html(source, cell.metadata.section, outline)
+        except ValueError as problem:
+            raise RenderError(f"{cell.metadata.notebook}: {problem}") from problem
 
-    def from_notebook_node(  # type: ignore[override]
-        self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
-    ) -> tuple[str, dict[str, Any]]:
-        sections = resources["sections"] if resources else []
-        outline = Outline({it.id: it.chapter.number for it in sections})
-        figures: Counter[str] = Counter()
-        lines: set[str] = set()
+    def highlight(cell: NotebookNode) -> str:
+        code = highlight_python(cell.source)
+        dialect, ideas = cell.metadata.get("dialect"), cell.metadata.get("ideas")
+        return link_lines(code, ideas, dialect, lines) if ideas else code
 
-        @pass_context
-        def markdown2html(context: Context, source: str) -> str:
-            cell = context["cell"]
-            try:
-                if cell.cell_type == "markdown" and "ideas" in cell.metadata:
-                    return legend_to_html(source, cell.metadata.ideas, outline)
-                return to_html(source, cell.metadata.section, outline)
-            except ValueError as problem:
-                raise RenderError(f"{cell.metadata.notebook}: {problem}") from problem
+    @pass_context
+    def captioned(context: Context, output: NotebookNode) -> Caption:
+        number = context["cell"].metadata.number
+        figures[number] += 1
+        whole = ".".join(filter(None, (number, str(figures[number]))))
+        return Caption(whole, alternative(output))
 
-        def highlight(cell: NotebookNode) -> str:
-            code = highlight_python(cell.source)
-            dialect, ideas = cell.metadata.get("dialect"), cell.metadata.get("ideas")
-            return link_lines(code, ideas, dialect, lines) if ideas else code
-
-        @pass_context
-        def captioned(context: Context, output: NotebookNode) -> Caption:
-            number = context["cell"].metadata.number
-            figures[number] += 1
-            return Caption(
-                ".".join(filter(None, (number, str(figures[number])))),
-                alternative(output),
-            )
-
-        filters = {
-            "markdown2html": markdown2html,
-            "highlight_cell": highlight,
-            "clean_output": clean_output,
-            "captioned": captioned,
-            "inline_svg": svg.inline,
-            "headings": lambda section: outline.headings[section],
-            "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
-        }
-        for name, function in filters.items():
-            self.register_filter(name, function)  # type: ignore[no-untyped-call]
-        # HTMLExporter's own method would parse the whole page again, for nothing.
-        return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
+    return {
+        "markdown2html": markdown2html,
+        "highlight_cell": highlight,
+        "clean_output": clean_output,
+        "captioned": captioned,
+        "inline_svg": svg.inline,
+        "headings": lambda section: outline.headings[section],
+        "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
+    }
 
 
 def _reject_dead_links(page: str) -> None:
