@@ -8,7 +8,7 @@ include tracing and compiling.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -37,6 +37,7 @@ class Stopwatch:
         initial_weights: in the model's order.
         batches: the limit for graph and epoch.
         slow_batches: the limit for eager and XLA.
+        xla_steps: steps per call under XLA.
     """
 
     def __init__(
@@ -48,11 +49,13 @@ class Stopwatch:
         initial_weights: Weights,
         batches: int = 100,
         slow_batches: int = 100,
+        xla_steps: int | Literal["epoch"] = "epoch",
     ) -> None:
         self._x, self._y, self._batch_size = x, y, batch_size
         self._initial = [*initial_weights]
         whole = max(1, len(x) // batch_size)  # fewer examples than a batch are one step
         self._steps, self._slow_steps = min(batches, whole), min(slow_batches, whole)
+        self._xla_steps = xla_steps
 
     def keras(self, model: Any) -> dict[str, dict[str, Any]]:
         """Time a copy of a compiled Keras model in every mode."""
@@ -67,11 +70,12 @@ class Stopwatch:
             return self.time(twin.fit, twin.set_weights, steps)
 
         steps, slow = self._steps, self._slow_steps
+        xla = slow if self._xla_steps == "epoch" else self._xla_steps
         return {
             "eager": timed(slow, 1, run_eagerly=True),
             "graph": timed(steps, 1),
             "epoch": timed(steps, steps),
-            "XLA": timed(slow, slow, jit_compile=True),
+            "XLA": timed(slow, xla, jit_compile=True),
         }
 
     def tf2(
@@ -79,10 +83,8 @@ class Stopwatch:
         train_step: Any,
         test_step: Any,
         variables: Sequence[Any],
-        *,
-        xla_steps: int | str = "epoch",
     ) -> dict[str, dict[str, Any]]:
-        """Time a `tf.function` step in every mode; XLA compiles `xla_steps` per call."""
+        """Time a `tf.function` step, which has an input signature, in every mode."""
         import tensorflow as tf
 
         eager = train_step.python_function
@@ -93,8 +95,13 @@ class Stopwatch:
         def timed(
             step: Any, steps: int, per_call: int | str = 1, jit_compile: bool = False
         ) -> dict[str, Any]:
-            mode = {"steps_per_execution": per_call, "jit_compile": jit_compile}
-            fit = partial(loop.fit, step, test_step, **mode)
+            fit = partial(
+                loop.fit,
+                step,
+                test_step,
+                steps_per_execution=per_call,
+                jit_compile=jit_compile,
+            )
             return self.time(fit, partial(_assign, variables), steps)
 
         steps, slow = self._steps, self._slow_steps
@@ -102,7 +109,7 @@ class Stopwatch:
             "eager": timed(eager, slow),
             "graph": timed(graph, steps),
             "epoch": timed(graph, steps, "epoch"),
-            "XLA": timed(graph, slow, xla_steps, jit_compile=True),
+            "XLA": timed(graph, slow, self._xla_steps, jit_compile=True),
         }
 
     def tf1(
@@ -116,7 +123,9 @@ class Stopwatch:
         """Train by `fit`, Keras's or that of `kvt` with its steps; return its speed."""
 
         def restart() -> Weights:
-            set_weights(self._initial)  # several epochs could diverge where one does not
+            set_weights(
+                self._initial
+            )  # several epochs could diverge where one does not
             return []
 
         x, y = (rows[: steps * self._batch_size] for rows in (self._x, self._y))

@@ -11,7 +11,6 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from kvt.show.canvas import LOOK, legend, nonempty, panels, style_of
 from kvt.show.picture import Picture, picture
 
-
 Models = Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]]
 
 

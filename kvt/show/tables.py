@@ -245,7 +245,8 @@ def _choice(run: Results, name: str, mode: str) -> str:
     """Name a dialect's mode, its gain, and when it repays its start-up."""
     where = f"In {DIALECTS[name]}"
     if mode == "graph":
-        return f"{where} keep graph: epoch and XLA are less than {modes.GAIN} times as fast."
+        gain = f"less than {modes.GAIN} times as fast"
+        return f"{where} keep graph: epoch and XLA are {gain}."
     times = modes.microseconds(run["speed"])[name]
     per_epoch, start = modes.saved(run, name, mode)
     epochs = math.ceil(start / per_epoch)
@@ -263,10 +264,8 @@ def _faster(run: Results, chosen: Mapping[str, str]) -> str:
         return f"The two then differ by less than {modes.GAIN} times."
     fast, slow = ("TensorFlow 2", "Keras") if tf2 < keras else ("Keras", "TensorFlow 2")
     n = min(run["speed"][name][mode]["examples"] for name, mode in chosen.items())
-    return (
-        f"On epochs of {n:,} examples, {fast} is then {_digits(ratio)} times as fast as "
-        f"{slow}."
-    )
+    faster = f"{_digits(ratio)} times as fast as {slow}"
+    return f"On epochs of {n:,} examples, {fast} is then {faster}."
 
 
 def _program_lines(dialect: Results) -> str:
