@@ -41,7 +41,7 @@ LONGEST = (
     "test_stopping_and_checkpoints.py",
     "test_compiled.py",
     "test_workers.py",
-    "test_pipelines_and_tensorboard.py",
+    "test_pipelines.py",
     "test_injected_errors.py",
     "test_inside_fit.py",
 )

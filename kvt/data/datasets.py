@@ -80,7 +80,7 @@ def load(
     ValueError for an unknown data set, a train_size beyond the data or an unusable
     MNIST file, and FileNotFoundError if MNIST cannot be found.
     """
-    _check_name(dataset, tuple(DATASETS))
+    _check_name(dataset, *DATASETS)
     largest = DATASETS[dataset]
     if not 0 <= train_size <= largest:
         raise ValueError(
@@ -108,7 +108,7 @@ def resolve(dataset: str, *, patience: float = mnist.PATIENCE) -> tuple[str, str
     of this machine. Raises as `load` does; a file that KVT_MNIST names must be MNIST
     under "auto" too.
     """
-    _check_name(dataset, ("auto", *DATASETS))
+    _check_name(dataset, "auto", *DATASETS)
     if dataset == "digits":
         return "digits", "scikit-learn's digits, as requested"
     try:
@@ -119,7 +119,7 @@ def resolve(dataset: str, *, patience: float = mnist.PATIENCE) -> tuple[str, str
         return "digits", f"scikit-learn's digits: {problem.reason}"
 
 
-def _check_name(dataset: str, known: tuple[str, ...]) -> None:
+def _check_name(dataset: str, *known: str) -> None:
     if dataset not in known:
         raise ValueError(f"unknown dataset {dataset!r}; use one of: {', '.join(known)}")
 

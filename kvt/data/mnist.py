@@ -47,10 +47,7 @@ LARGEST = 64 * 1024**2  # bytes; MNIST's archive has 11.5 million
 
 
 class UnavailableError(FileNotFoundError):
-    """MNIST is not in Keras's cache and cannot be downloaded.
-
-    `reason` says why, without a path of this machine.
-    """
+    """MNIST can be neither found nor downloaded; `reason` says why, without a path."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -66,8 +63,9 @@ def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
     """
     if named := os.environ.get("KVT_MNIST"):
         return _read_named(named), "MNIST from the file that KVT_MNIST names"
-    keras_home = _expanded(os.environ.get("KERAS_HOME") or "~/.keras").absolute()
-    cache = keras_home / "datasets" / "mnist.npz"
+    # Not Path.expanduser, which raises if the home directory is unknown.
+    keras_home = os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")  # noqa: PTH111
+    cache = Path(keras_home).absolute() / "datasets" / "mnist.npz"
     try:
         return read(cache), "MNIST from Keras's cache"
     except (FileNotFoundError, ValueError) as problem:
@@ -90,24 +88,14 @@ def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
 
 def _read_named(named: str) -> Arrays:
     """Read the file that KVT_MNIST names; each error says so and how to fix it."""
-    fix = "unset KVT_MNIST, or set it to the path of Keras's mnist.npz"
-    file = _expanded(named)
+    file = Path(os.path.expanduser(named))  # noqa: PTH111
     try:
-        if not file.is_absolute():
-            raise ValueError(
-                f"{named} is a relative path; it must be absolute, because notebooks "
-                "run in other directories"
-            )
+        if not file.is_absolute():  # and notebooks run in other directories
+            raise ValueError(f"{named} is a relative path; it must be absolute")
         return read(file)
-    except FileNotFoundError as problem:
-        raise FileNotFoundError(f"KVT_MNIST: {problem}; {fix}") from problem
-    except ValueError as problem:
-        raise ValueError(f"KVT_MNIST: {problem}; {fix}") from problem
-
-
-def _expanded(path: str) -> Path:
-    # Not Path.expanduser, which raises if the home directory is unknown.
-    return Path(os.path.expanduser(path))  # noqa: PTH111
+    except (FileNotFoundError, ValueError) as problem:
+        fix = "unset KVT_MNIST, or set it to the path of Keras's mnist.npz"
+        raise type(problem)(f"KVT_MNIST: {problem}; {fix}") from problem
 
 
 def read(file: Path | io.BytesIO) -> Arrays:
@@ -121,9 +109,7 @@ def read(file: Path | io.BytesIO) -> Arrays:
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
             raise ValueError("it is not a file")  # opening a named pipe would block
         with zipfile.ZipFile(file) as archive:
-            x_train, y_train, x_test, y_test = (
-                _read_array(archive, array) for array in ARRAYS
-            )
+            x_train, y_train, x_test, y_test = (_member(archive, a) for a in ARRAYS)
     except (FileNotFoundError, NotADirectoryError) as problem:
         raise FileNotFoundError(f"{name} does not exist") from problem
     except _WrongArrayError as problem:
@@ -139,7 +125,7 @@ class _WrongArrayError(Exception):
     """An array that is not MNIST's."""
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
+def _member(archive: zipfile.ZipFile, name: str) -> Array:
     shape, sha256 = ARRAYS[name]
     member = f"{name}.npy"
     if member not in archive.namelist():
@@ -165,13 +151,6 @@ class _DownloadError(Exception):
     """Why a download failed: completes a sentence that begins with "its download"."""
 
 
-def _first_cause(problem: BaseException) -> BaseException:
-    """Return the error that caused all others: requests wraps it several times."""
-    while deeper := problem.__cause__ or problem.__context__:
-        problem = deeper
-    return problem
-
-
 def _download(cache: Path, patience: float) -> Arrays:
     """Download MNIST, check it, and store it in Keras's cache: whole or not at all."""
     partial = cache.with_name(f"{cache.name}.{os.getpid()}.part")
@@ -195,64 +174,54 @@ def _download(cache: Path, patience: float) -> Arrays:
 
 
 class _Content(io.BytesIO):
-    """What has been received, and when the last of it came.
-
-    `write` raises once the content is too long or nobody waits for it any longer: that
-    ends the download.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.start = self.heard = time.monotonic()
-        self.abandoned = False
+    """What has been received so far, up to a limit."""
 
     def write(self, chunk: bytes) -> int:  # type: ignore[override]
-        self.heard = time.monotonic()
         if self.tell() > LARGEST:
             raise _DownloadError(f"was not MNIST: it has more than {LARGEST:,} bytes")
-        if self.abandoned:
-            raise TimeoutError
         return super().write(chunk)
-
-    def seconds_left(self, patience: float) -> float:
-        """Return the wait that is left for a server that is silent, or too slow."""
-        slowest = self.start + self.tell() / SLOWEST
-        return min(self.heard, slowest) + patience - time.monotonic()
 
 
 def _receive(url: str, patience: float) -> _Content:
     """Download `url` by pooch; give up on a server that is silent or too slow.
 
-    pooch limits the seconds between two packets. It limits neither a name server's
+    pooch limits the silence between two packets. It limits neither a name server's
     silence nor a server that drips bytes, so a thread downloads and this one waits.
     """
     import pooch  # late: it takes 0.15 s and is seldom needed
 
-    content, failures, responses = _Content(), list[Exception](), list[Any]()
+    content, failures, responses = _Content(), list[BaseException](), list[Any]()
     get = pooch.HTTPDownloader(
-        chunk_size=SLOWEST // 8,
-        timeout=2 * patience,
+        chunk_size=1024,
+        timeout=patience,
         hooks={"response": lambda response, **_: responses.append(response)},
     )
 
     def download() -> None:
         try:
             get(url, content, pooch=None)
-        except Exception as problem:
+        except Exception as error:
+            problem: BaseException = error
+            while deeper := problem.__cause__ or problem.__context__:
+                problem = deeper  # the first cause, which requests wraps several times
             failures.append(problem)
         finally:
             for response in responses:  # pooch leaves them open after an error
                 response.close()
 
     thread = threading.Thread(target=download, daemon=True)
+    start = time.monotonic()
     thread.start()
     while thread.is_alive():
-        if (left := content.seconds_left(patience)) < 0:
-            content.abandoned = True
+        allowed = patience + content.tell() / SLOWEST
+        if (left := start + allowed - time.monotonic()) < 0:
+            content.close()  # the next `write` raises, and so ends the thread
             raise _DownloadError(f"did not answer within {patience:g} s")
         thread.join(left)
     for failure in failures:
         if isinstance(failure, _DownloadError):
             raise failure
-        raise _DownloadError("failed") from _first_cause(failure)
+        if isinstance(failure, TimeoutError):
+            raise _DownloadError(f"did not answer within {patience:g} s")
+        raise _DownloadError("failed") from failure
     return content

@@ -1,7 +1,7 @@
 """The rules for the notebooks' parameters.
 
-`kvt run` and `kvt report` apply them before they start a kernel, each notebook applies
-them in its second code cell, and `kvt.fit` applies them to its arguments.
+`kvt run` and `kvt report` apply them before a kernel starts, each notebook in its
+second code cell, and `kvt.fit` to its arguments.
 """
 
 import math
@@ -23,73 +23,46 @@ class Rule:
     fix: str
 
 
+def _at_least(least: int, fix: str) -> Rule:
+    return Rule(int, lambda n: n >= least, f"an integer of at least {least}", fix)
+
+
+def _either(one: str, other: str, fix: str) -> Rule:
+    return Rule(str, lambda name: name in (one, other), f"{one!r} or {other!r}", fix)
+
+
+def _path(fix: str) -> Rule:
+    return Rule(str, lambda path: True, "a path in quotes", fix)
+
+
 RULES = {
-    "dataset": Rule(
-        str,
-        lambda value: value in ("digits", "mnist"),
-        "'digits' or 'mnist'",
-        "use 'digits' if there is no network",
-    ),
-    "train_size": Rule(
-        int,
-        lambda value: value >= 0,
-        "an integer of at least 0",
-        "use 0 for the whole training set",
-    ),
-    "epochs": Rule(
-        int,
-        lambda value: value >= 1,
-        "an integer of at least 1",
-        "the 2017 notebook used 10",
-    ),
-    "batch_size": Rule(
-        int,
-        lambda value: value >= 1,
-        "an integer of at least 1",
-        "use 1 to update the weights after every example",
-    ),
+    "dataset": _either("digits", "mnist", "use 'digits' if there is no network"),
+    "train_size": _at_least(0, "use 0 for the whole training set"),
+    "epochs": _at_least(1, "the 2017 notebook used 10"),
+    "batch_size": _at_least(1, "use 1 to update the weights after every example"),
     "learning_rate": Rule(
         float,
-        lambda value: 0 < value < math.inf,
+        lambda rate: 0 < rate < math.inf,
         "a finite number above 0",
         "the 2017 notebook used 0.01",
     ),
     "validation_split": Rule(
         float,
-        lambda value: 0 <= value < 1,
+        lambda share: 0 <= share < 1,
         "in [0, 1)",
         "use 0.2 to hold back the last fifth, 0 to hold back nothing",
     ),
     "seed": Rule(
         int,
-        lambda value: 0 <= value < 2**32,
+        lambda seed: 0 <= seed < 2**32,
         "an integer from 0 to 4294967295",
         "any integer in that range works",
     ),
-    "dtype": Rule(
-        str,
-        lambda value: value in ("float32", "float64"),
-        "'float32' or 'float64'",
-        "use 'float32', Keras's default",
-    ),
-    "steps_per_execution": Rule(
-        int,
-        lambda value: value >= 1,
-        "an integer of at least 1",
-        "use 1, Keras's default",
-    ),
-    "seeds": Rule(
-        int,
-        lambda value: value >= 1,
-        "an integer of at least 1",
-        "use 1 to train with the first seed only",
-    ),
-    "results_path": Rule(
-        str, lambda value: True, "a path in quotes", "use '' to write no file"
-    ),
-    "results_dir": Rule(
-        str, lambda value: True, "a path in quotes", "use '' for the committed results"
-    ),
+    "seeds": _at_least(1, "use 1 to train with the first seed only"),
+    "dtype": _either("float32", "float64", "use 'float32', Keras's default"),
+    "steps_per_execution": _at_least(1, "use 1, Keras's default"),
+    "results_path": _path("use '' to write no file"),
+    "results_dir": _path("use '' for the committed results"),
 }
 
 
@@ -112,7 +85,7 @@ def check(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_one(name: str, value: Any) -> Any:
-    """Apply the rule of `name`, if there is one."""
+    """Apply the rule for `name`, if there is one."""
     rule = RULES.get(name)
     if rule is None:
         return value

@@ -1,4 +1,4 @@
-"""One loop that drives any dialect's steps, and what watches, stops and saves it."""
+"""`fit` and its parts: one loop for the steps of every dialect, and its callbacks."""
 
 from kvt.training.callbacks import Callback, EarlyStopping, Recorder
 from kvt.training.checkpoints import Checkpoint

@@ -1,7 +1,7 @@
-"""What a training loop tells its observers, and what they do: Keras's hooks and names.
+"""Callbacks, with Keras's hooks and names.
 
-An object of this module can be given to `keras.Model.fit` and to `kvt.fit` alike, so
-that the dialects are watched, stopped and saved by the same code.
+`keras.Model.fit` and `kvt.fit` accept the same callbacks, so the same code watches and
+stops the training in every dialect.
 """
 
 import math
@@ -11,57 +11,54 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from kvt.data import Array
 
 Logs = Mapping[str, float]
-Weights = Sequence[NDArray[Any]]
+Weights = Sequence[Array]
 GetWeights = Callable[[], Weights]
-SetWeights = Callable[[list[NDArray[Any]]], object]
+SetWeights = Callable[[list[Array]], object]
 
 
 @dataclass
-class Loop:
-    """What `kvt.fit` hands its callbacks where Keras hands its model.
+class TrainingState:
+    """What `kvt.fit` passes to `set_model`, where Keras passes its model."""
 
-    Attributes:
-        stop_training: set it, as Keras's own, to end with the running epoch.
-    """
-
-    stop_training: bool = False
+    stop_training: bool = False  # True stops the training at the end of the epoch
 
 
 class Callback:
-    """An observer that does nothing: override the hooks you need.
+    """A callback that does nothing: override the hooks you need.
 
-    The hooks are those that `keras.callbacks.CallbackList` calls; `kvt.fit` calls
-    the ones that it has a use for. `epoch` and `batch` count from 0, and `logs`
-    holds the running figures (`loss`, `accuracy`, and after validation `val_…`).
+    It has all hooks that Keras calls; `kvt.fit` calls those with a docstring. `epoch`
+    and `batch` count from 0. `logs` holds the metrics so far: `loss`, `accuracy`, and
+    after validation `val_loss`, `val_accuracy`.
     """
 
     def set_params(self, params: Mapping[str, Any]) -> None:
-        """Receive `epochs` and `steps` (batches an epoch) before training."""
+        """Receive `epochs` and `steps` (batches per epoch) before training."""
 
     def set_model(self, model: Any) -> None:
-        """Receive what is trained: Keras's model, or the `Loop` of `kvt.fit`."""
+        """Receive the model from Keras, a `TrainingState` from `kvt.fit`."""
         self.model = model
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Run once, before the first epoch."""
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Run once, after the last epoch; by `kvt.fit` also when training fails."""
+        """Run once, after the last epoch; in `kvt.fit` also if training fails."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Run before an epoch's first batch."""
+        """Run before the first batch of an epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Run after an epoch and its validation."""
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Run after each update."""
+        """Run after each step, or each `steps_per_execution` steps."""
 
     def _ignore(self, *args: object, **kwargs: object) -> None:
-        """Stand in for the hooks that only Keras calls."""
+        """Do nothing: a hook that only Keras calls."""
 
     on_batch_begin = on_batch_end = on_train_batch_begin = _ignore
     on_test_begin = on_test_end = on_test_batch_begin = on_test_batch_end = _ignore
@@ -70,21 +67,20 @@ class Callback:
 
 
 class Recorder(Callback):
-    """Keep the weights after every epoch, and how long each epoch took.
+    """Record the weights after every epoch, and the seconds that each epoch took.
 
     Args:
-        get_weights: returns the current weights, a list of NumPy arrays; in Keras
-            `model.get_weights`, in raw TensorFlow a function of your own.
+        get_weights: returns a list of arrays; in Keras `model.get_weights`.
 
     Attributes:
-        weights: by epoch, copies of what `get_weights` returned.
-        epoch_seconds: by epoch, wall seconds, validation included.
-        seconds: wall seconds of the whole training.
+        weights: for each epoch, a copy of that list.
+        epoch_seconds: for each epoch, wall-clock seconds, including validation.
+        seconds: the sum of `epoch_seconds`.
     """
 
     def __init__(self, get_weights: GetWeights) -> None:
         self._get_weights = get_weights
-        self.weights: list[list[NDArray[Any]]] = []
+        self.weights: list[list[Array]] = []
         self.epoch_seconds: list[float] = []
         self.seconds = 0.0
 
@@ -93,23 +89,24 @@ class Recorder(Callback):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Stop the clock, then copy the weights, so that copying is not timed."""
+        """Stop the clock, then copy the weights, so that copying is not counted."""
         self.epoch_seconds.append(time.perf_counter() - self._start)
         self.seconds = sum(self.epoch_seconds)
         self.weights.append([np.array(weight) for weight in self._get_weights()])
 
 
-class Monitor:
-    """Follow one figure of the epochs and tell whether it improves, as Keras does.
+class Monitor(Callback):
+    """Follow a metric from epoch to epoch; decide whether it improves, as Keras does.
 
     Args:
-        name: the figure, as in the logs: `loss`, `val_loss`, `val_accuracy`, ….
-        mode: "min" or "max"; "auto" knows that a loss falls and an accuracy rises.
-        min_delta: by how much a figure must be better to count, 0 or more.
+        name: the metric: `loss`, `val_loss`, `val_accuracy`, ….
+        mode: "min" or "max": whether lower or higher values are better. "auto" is "min"
+            for a loss and "max" for an accuracy.
+        min_delta: the smallest difference that counts as an improvement, 0 or more.
 
     Attributes:
-        best: the best figure so far. A NaN that comes first stays the best, for
-            nothing is better than NaN; a later one never becomes it.
+        best: the best value so far. If the first value is NaN, it stays the best,
+            because no value compares as better; a later NaN never becomes the best.
     """
 
     def __init__(self, name: str, mode: str = "auto", min_delta: float = 0.0) -> None:
@@ -119,67 +116,70 @@ class Monitor:
         if mode not in ("min", "max"):
             raise ValueError(
                 f"mode is {mode!r} for {name}; it must be 'min' or 'max', or 'auto' "
-                "for loss and accuracy; say whether lower or higher is better"
+                "for loss and accuracy; use 'min' if lower values are better"
             )
         if not 0 <= min_delta < math.inf:
             raise ValueError(
                 f"min_delta is {min_delta!r}; it must be a finite number of at least "
-                "0; 0 takes any improvement"
+                "0; use 0 to count every improvement"
             )
         self.name = name
         self.best: float | None = None
         self._sign, self._delta = (1 if mode == "min" else -1), min_delta
 
     def set_params(self, params: Mapping[str, Any]) -> None:
-        """Refuse to wait for validation where there will be none."""
+        """Reject a metric of validation if there is no validation."""
         if self.name.startswith("val_") and not params.get("validation", True):
             raise ValueError(
-                f"monitor is {self.name!r}, and nothing is validated; pass "
-                "validation_split or validation_data, or monitor 'loss'"
+                f"monitor is {self.name!r}; it needs validation, and there is none; "
+                "pass validation_split or validation_data, or monitor 'loss'"
             )
 
-    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
-        """Refuse after the first step a name that its figures do not have."""
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Reject an unknown metric after the first step."""
         if batch == 0 and not self.name.startswith("val_"):
-            self._figure(logs)
+            self._value(logs or {})
 
-    @np.errstate(over="ignore")  # beyond float32 all is equally far away, as in Keras
+    @np.errstate(over="ignore")  # values beyond float32 are infinite, as in Keras
     def improves(self, logs: Logs) -> bool:
-        """Take in an epoch's figures. ValueError if the name is not among them."""
-        figure = self._figure(logs)
-        # Keras subtracts in float64 and compares in float32, whatever the run's dtype.
-        better = np.float32(self._sign * figure + self._delta)
+        """Take an epoch's metrics; return whether the value is the best so far.
+
+        Raises ValueError if the metric is not among them.
+        """
+        value = self._value(logs)
+        # Keras subtracts in float64 and compares in float32, whatever the dtype.
+        better = np.float32(self._sign * value + self._delta)
         if self.best is None or better < np.float32(self._sign * self.best):
-            self.best = figure
+            self.best = value
             return True
         return False
 
-    def _figure(self, logs: Logs) -> float:
+    def _value(self, logs: Logs) -> float:
         if self.name not in logs:
             raise ValueError(
-                f"monitor is {self.name!r}; it must be one of this training's figures: "
-                f"{', '.join(logs)}; name one of them"
+                f"monitor is {self.name!r}; it must be a metric of this training; "
+                f"use one of: {', '.join(logs)}"
             )
         return logs[self.name]
 
 
-class EarlyStopping(Callback):
-    """Stop when a figure has not improved for some epochs: Keras's EarlyStopping.
+class EarlyStopping(Monitor):
+    """Stop when a metric has not improved for some epochs, as Keras's EarlyStopping.
 
     Args:
-        monitor: the figure's name.
+        monitor: the name of the metric.
         min_delta: as for `Monitor`.
-        patience: how many epochs in a row may fail to improve; the last of them ends
-            the training. 0 stops at the first, 1 does so too.
+        patience: stop after this many epochs in a row without improvement. 0 and 1 both
+            stop after the first.
         mode: as for `Monitor`.
-        restore_best_weights: whether to give the weights of the best epoch back in the
-            end, also when training ran through or failed.
-        get_weights: returns the current weights; needed to restore them.
-        set_weights: takes such a list and sets it; needed to restore them.
+        restore_best_weights: whether to restore the weights of the best epoch at the
+            end of training, even if training was not stopped or failed.
+        get_weights: returns the current weights; needed to restore weights.
+        set_weights: sets such a list as the weights; needed to restore weights.
 
     Attributes:
-        stopped_epoch: the epoch that ended the training, from 0; 0 if none did.
-        best_epoch: the epoch with the best figure, from 0.
+        stopped_epoch: the epoch that stopped the training, from 0; 0 if none did.
+        best_epoch: the epoch with the best value, from 0.
     """
 
     def __init__(
@@ -193,41 +193,32 @@ class EarlyStopping(Callback):
         get_weights: GetWeights | None = None,
         set_weights: SetWeights | None = None,
     ) -> None:
+        super().__init__(monitor, mode, min_delta)
         if patience < 0:
             raise ValueError(
                 f"patience is {patience!r}; it must be an integer of at least 0; "
-                "0 stops at the first epoch that is no better"
+                "use 0 to stop after the first epoch without improvement"
             )
         if restore_best_weights and (get_weights is None or set_weights is None):
             raise ValueError(
-                "restore_best_weights needs get_weights and set_weights; pass both, "
-                "in Keras model.get_weights and model.set_weights"
+                "restore_best_weights is True; it needs get_weights and set_weights; "
+                "pass both, in Keras model.get_weights and model.set_weights"
             )
-        self._arguments = monitor, mode, min_delta
-        self._monitor = Monitor(*self._arguments)
         self._patience = patience
         self._restore = restore_best_weights
         self._get_weights, self._set_weights = get_weights, set_weights
 
-    def set_params(self, params: Mapping[str, Any]) -> None:
-        """Refuse to wait for what will not be measured."""
-        self._monitor.set_params(params)
-
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Begin anew, so that one object can watch several trainings."""
-        self._monitor = Monitor(*self._arguments)
-        self._best_weights: list[NDArray[Any]] | None = None
+        """Reset everything, so that one object can watch several trainings."""
+        self.best = None
+        self._best_weights: list[Array] | None = None
         self._wait = 0
         self.stopped_epoch = self.best_epoch = 0
 
-    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """Refuse an unknown figure after one step."""
-        self._monitor.on_train_batch_end(batch, logs or {})
-
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Count the epochs since the last improvement; stop when they are too many."""
+        """Count the epochs since the last improvement; stop when there are too many."""
         self._wait += 1
-        if self._monitor.improves(logs or {}):
+        if self.improves(logs or {}):
             self._wait = 0
             self.best_epoch = epoch
             if self._restore and self._get_weights:
@@ -237,6 +228,6 @@ class EarlyStopping(Callback):
             self.model.stop_training = True
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Give the best weights back."""
+        """Restore the best weights."""
         if self._best_weights is not None and self._set_weights:
             self._set_weights(self._best_weights)

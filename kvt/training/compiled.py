@@ -1,9 +1,9 @@
-"""The loop of `kvt.training` with many steps in one `tf.function`.
+"""The loop of `fit` as a graph: many steps in one call of a `tf.function`.
 
-A call into a graph costs as much as many a step. Here k steps, or an epoch's, are one
-graph: the batches are cut on the device, the figures of all steps come back together,
-and the sums over them are those of the loop, in the same order and dtype. So weights
-and history have the bits that they have step by step.
+A call of a graph takes as long as many steps do. Here k steps, or all steps of an
+epoch, are one graph. It cuts the batches on the device and returns the metrics of all
+steps together. They are added up as in the loop, in the same order and dtype, so
+weights and history equal those of single steps bit for bit.
 """
 
 import functools
@@ -12,29 +12,30 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from kvt import data
-from kvt.training.batches import Batches, Cut
-from kvt.training.means import Mean, Pass, Step
+from kvt.data import Array
+from kvt.training.batches import BatchedRows, Batches
+from kvt.training.means import Mean, RunningMeans, Step
 
-Array = NDArray[Any]
-Tensors = tuple[tf.Tensor, ...]
-Figures = dict[str, tf.Tensor]
-Fetched = tuple[dict[str, Array], dict[str, Array]]
-Batch = Callable[[Any, int], Tensors]  # the batch at a row, of so many examples
-Run = Callable[[Array], Fetched]
-UNROLLED = 8  # steps a round: a round of tf.while_loop costs as much as some operations
+MetricTensors = dict[str, tf.Tensor]
+# Two parts: the stacked metrics of the full batches, those of the smaller last batch.
+MetricArrays = list[dict[str, Array]]
+Execution = Callable[[Array], MetricArrays]  # of the examples at the rows given
+BatchAt = Callable[[Any, int], tuple[tf.Tensor, ...]]  # from its first row and size
+UNROLLED = (
+    8  # steps per round: a round of tf.while_loop costs as much as some operations
+)
 
 
-class Means(Mean):
-    """A `Mean` that takes many batches at once."""
+class StackedMean(Mean):
+    """A `Mean` that takes the metrics of many batches at once."""
 
     @np.errstate(over="ignore", invalid="ignore")
     def update_all(self, logs: Mapping[str, Array], examples: int) -> None:
-        """Add batches of `examples` each; `logs` has what `update` takes, by batch.
+        """Add batches of `examples` each; `logs` holds what `update` takes, stacked.
 
-        The sums have the bits of one `update` after the other.
+        The totals have the same bits as after one `update` per batch.
         """
         for name, values in logs.items():
             number = values.dtype.type
@@ -42,184 +43,159 @@ class Means(Mean):
                 totals = values.reshape(len(values), -1).sum(axis=1)
             else:
                 totals = values * number(examples)
-            totals[0] = self._totals.get(name, number(0)) + totals[0]
-            # One after the other: sum would add in pairs, and round otherwise.
-            self._totals[name] = np.add.accumulate(totals)[-1]
-        self._count += examples * len(values)
+            totals[0] = self.totals.get(name, number(0)) + totals[0]
+            # One after the other: `sum` adds pairs, and so rounds differently.
+            self.totals[name] = np.add.accumulate(totals)[-1]
+        self.examples += examples * len(values)
 
 
-def check(name: str, step: Step) -> None:
-    """Refuse a step that cannot stand in a graph. TypeError names the mend."""
-    if not isinstance(step, tf.types.experimental.Callable):
-        raise TypeError(
-            f"{name} is a {type(step).__name__}; several steps a call, or XLA, need a "
-            "tf.function; decorate it with @tf.function, or leave "
-            "steps_per_execution at 1 and jit_compile at False, as a Session or "
-            "NumPy must"
-        )
+def runner(
+    step: Step, batches: Batches, steps_per_execution: int | str, jit_compile: bool
+) -> Callable[[], RunningMeans]:
+    """Return a function that runs the step on all batches, many steps per call.
 
+    A whole epoch gathers its batches in the graph; it copies the arrays only if
+    TensorFlow cannot read them in place (see `data.empty`). Executions of fewer steps
+    are gathered by NumPy, one at a time.
 
-def passes(
-    step: Step,
-    batches: Batches,
-    steps_per_execution: int | str,
-    jit_compile: bool,
-) -> Callable[[], Pass]:
-    """Return a function that goes once through `batches`, some steps at a time.
-
-    `steps_per_execution` is a count of steps, or "epoch"; `jit_compile` compiles them
-    together by XLA. An epoch gathers its batches in the graph, from a copy where
-    TensorFlow cannot read the arrays in place (`data.empty`); those of fewer steps are
-    gathered in NumPy, each time they are needed.
-
-    Raises ValueError where the batches come one by one.
+    Raises ValueError for a `BatchStream`.
     """
-    if not isinstance(batches, Cut):
+    if not isinstance(batches, BatchedRows):
         raise ValueError(
-            "steps_per_execution and jit_compile need rows to cut batches from, and "
-            "here batches come one by one; pass arrays x and y, and a tuple as "
-            "validation_data, or leave both at 1 and False"
+            "steps_per_execution and jit_compile need x and y as arrays, but here "
+            "batches come one by one; pass arrays x and y, and validation_data as a "
+            "tuple of arrays, or use steps_per_execution=1 and jit_compile=False"
         )
-    size = batches.batch_size
-    steps = len(batches) if steps_per_execution == "epoch" else int(steps_per_execution)
-    cuts = range(0, len(batches.order), steps * size)
-    orders = [batches.order[start : start + steps * size] for start in cuts]
+    size, order = batches.batch_size, batches.order
+    steps = (
+        batches.steps if steps_per_execution == "epoch" else int(steps_per_execution)
+    )
+    starts = range(0, len(order), steps * size)
+    parts = [order[start : start + steps * size] for start in starts]
+    build = _whole_epoch if len(parts) == 1 else _some_steps
+    execute = build(step, batches, jit_compile)
 
-    build = _gathered if len(orders) == 1 else _fed
-    run = build(step, batches, jit_compile)
-
-    def one_pass() -> Pass:
-        mean = Means()
-        for execution, order in enumerate(orders):
-            full, last = run(order)
+    def run() -> RunningMeans:
+        mean = StackedMean()
+        for number, part in enumerate(parts):
+            full, last = execute(part)
             if full:
                 mean.update_all(full, size)
             if last:
-                mean.update(last, len(order) % size)
-            # Keras counts whole executions, beyond the last step if those do not fit.
-            yield (execution + 1) * steps - 1, mean.result()
+                mean.update(last, len(part) % size)
+            # Keras counts whole executions, even beyond the last step of the epoch.
+            yield (number + 1) * steps - 1, mean.result()
 
-    return one_pass
+    return run
 
 
-def _gathered(step: Step, batches: Cut, jit_compile: bool) -> Run:
-    """Return what runs a whole epoch: its graph holds the examples and their order.
+def _whole_epoch(step: Step, batches: BatchedRows, jit_compile: bool) -> Execution:
+    """Return a function that runs an epoch; its graph holds the examples in order.
 
-    As arguments they would be bound and checked at each call, and even to find that
-    there are none takes longer than a short epoch: so `call_flat`, which does not.
+    As arguments, they would be bound and checked in each call. Even checking that there
+    are no arguments takes longer than a short epoch, but `call_flat` does not do so.
     """
-    examples = tuple(map(_in_place, batches.arrays))
+    examples = tuple(map(_in_place, batches.rows))
     order = tf.constant(batches.order, tf.int32)
 
-    def batch(start: Any, size: int) -> Tensors:
+    def batch_at(start: Any, size: int) -> tuple[tf.Tensor, ...]:
         rows = tf.slice(order, [start], [size])
         return tuple(tf.gather(array, rows) for array in examples)
 
-    @functools.cache  # traced by the first epoch
+    @functools.cache  # traced in the first epoch
     def traced() -> Any:
+        n, size = len(batches.order), batches.batch_size
         function = tf.function(
-            lambda: _execute(
-                step, batch, len(batches.order), batches.batch_size, jit_compile
-            ),
+            lambda: _steps_in_graph(step, batch_at, n, size, jit_compile),
             autograph=False,
             jit_compile=jit_compile,
         ).get_concrete_function()
-        names = tuple(map(sorted, function.structured_outputs))  # as tf.nest sorts
+        names = tuple(map(sorted, function.structured_outputs))  # as tf.nest sorts them
         return function, function.captured_inputs, names
 
-    def run(_: Array) -> Fetched:
-        function, captured, (full, last) = traced()
-        figures = function.inference_fn.call_flat(*captured)
-        values = (each.numpy() for each in figures)
-        return (
-            {name: next(values) for name in full},
-            {name: next(values) for name in last},
-        )
+    def execute(_: Array) -> MetricArrays:
+        function, captured, parts = traced()
+        values = (each.numpy() for each in function.inference_fn.call_flat(*captured))
+        return [{name: next(values) for name in names} for names in parts]
 
-    return run
+    return execute
 
 
-def _fed(step: Step, batches: Cut, jit_compile: bool) -> Run:
-    """Return what puts some examples on the device, in their order, and runs them."""
+def _some_steps(step: Step, batches: BatchedRows, jit_compile: bool) -> Execution:
+    """Return a function that copies some examples to the device and runs steps."""
 
-    def execute(*examples: tf.Tensor) -> tuple[Figures, Figures]:
-        def batch(start: Any, size: int) -> Tensors:
+    def run(*examples: tf.Tensor) -> tuple[MetricTensors, MetricTensors]:
+        def batch_at(start: Any, size: int) -> tuple[tf.Tensor, ...]:
             return tuple(_rows(array, start, size) for array in examples)
 
-        n = examples[0].shape[0]
-        return _execute(step, batch, n, batches.batch_size, jit_compile)
+        n, size = examples[0].shape[0], batches.batch_size
+        return _steps_in_graph(step, batch_at, n, size, jit_compile)
 
-    graph = tf.function(execute, autograph=False, jit_compile=jit_compile)
+    graph = tf.function(run, autograph=False, jit_compile=jit_compile)
 
-    def run(order: Array) -> Fetched:
-        parts = graph(*(_take(array, order) for array in batches.arrays))
-        full, last = ({name: v.numpy() for name, v in one.items()} for one in parts)
-        return full, last
+    def execute(order: Array) -> MetricArrays:
+        parts = graph(*(_take(array, order) for array in batches.rows))
+        return [{name: v.numpy() for name, v in part.items()} for part in parts]
 
-    return run
+    return execute
 
 
-def _execute(
-    step: Step, batch: Batch, n: int, size: int, jit_compile: bool
-) -> tuple[Figures, Figures]:
-    """Run a step on batch after batch of n examples, in a graph.
+def _steps_in_graph(
+    step: Step, batch_at: BatchAt, n: int, size: int, jit_compile: bool
+) -> tuple[MetricTensors, MetricTensors]:
+    """Run the step on n examples, batch after batch; return both parts of the metrics.
 
-    Returns what it returned for full batches, stacked, and what for the smaller last
-    one; either is empty where there is none.
+    A part is empty if there is no such batch.
     """
     full, rest = divmod(n, size)
-    figures: Figures = {}
+    stacked: MetricTensors = {}
     if full:
         unrolled = 1 if jit_compile else UNROLLED
-        figures = _loop(lambda i: step(*batch(i * size, size)), full, unrolled)
-    last = step(*batch(full * size, rest)) if rest else {}
-    return figures, dict(last)
+        stacked = _loop(lambda i: step(*batch_at(i * size, size)), full, unrolled)
+    return stacked, dict(step(*batch_at(full * size, rest))) if rest else {}
 
 
 def _loop(
     step: Callable[[Any], Mapping[str, tf.Tensor]], count: int, unrolled: int
-) -> Figures:
-    """Call `step(i)` for i from 0 to count - 1, in rounds; stack what it returns."""
+) -> MetricTensors:
+    """Call `step(i)` for i < count, `unrolled` times per round; stack the metrics."""
 
-    def some_steps(start: Any, steps: int) -> Figures:
-        logs = [step(start + i) for i in range(steps)]
-        return {name: tf.stack([one[name] for one in logs]) for name in logs[0]}
+    def some_calls(start: Any, calls: int) -> MetricTensors:
+        logs = [step(start + i) for i in range(calls)]
+        return {name: tf.stack([each[name] for each in logs]) for name in logs[0]}
 
-    before = 1 + (count - 1) % unrolled  # at least one, to know what a step returns
-    figures = some_steps(0, before)
+    # Outside the loop, at least one call: it shows what metrics the step returns.
+    before = 1 + (count - 1) % unrolled
+    first = some_calls(0, before)
     rounds = (count - before) // unrolled
     if not rounds:
-        return figures
+        return first
 
-    def one_round(i: tf.Tensor, kept: Any) -> Any:
-        logs = some_steps(before + i * unrolled, unrolled)
-        return i + 1, {name: kept[name].write(i, logs[name]) for name in logs}
+    def one_round(i: tf.Tensor, stored: Any) -> Any:
+        logs = some_calls(before + i * unrolled, unrolled)
+        return i + 1, {name: stored[name].write(i, logs[name]) for name in logs}
 
-    kept = {
-        name: tf.TensorArray(
-            values.dtype, rounds, element_shape=(unrolled, *values.shape[1:])
-        )
-        for name, values in figures.items()
-    }
-    _, kept = tf.while_loop(
-        lambda i, _: i < rounds, one_round, (0, kept), parallel_iterations=1
+    stored = {}
+    for name, values in first.items():
+        shape = unrolled, *values.shape[1:]
+        stored[name] = tf.TensorArray(values.dtype, rounds, element_shape=shape)
+    _, stored = tf.while_loop(
+        lambda i, _: i < rounds, one_round, (0, stored), parallel_iterations=1
     )
-    return {
-        name: tf.concat([values, kept[name].concat()], axis=0)
-        for name, values in figures.items()
-    }
+    return {name: tf.concat([first[name], stored[name].concat()], 0) for name in first}
 
 
 def _rows(array: tf.Tensor, start: Any, size: int) -> tf.Tensor:
-    """Cut rows off, of known shape; along the first axis that copies nothing."""
-    begin = [start] + [0] * (array.ndim - 1)
-    return tf.slice(array, begin, [size, *array.shape[1:]])
+    """Return rows of a known shape; a slice of the first axis copies nothing."""
+    others = array.shape[1:]
+    return tf.slice(array, [start, *(0 for _ in others)], [size, *others])
 
 
 def _in_place(array: Array) -> tf.Tensor:
-    """Return an array as a tensor, without a copy if it lies as `data.empty`'s do.
+    """Return an array as a tensor, without a copy if its memory allows it.
 
-    DLPack would take what begins elsewhere too, and operations then end the process.
+    DLPack would also share memory with another alignment, but then TensorFlow's
+    operations crash the process.
     """
     aligned = array.ctypes.data % data.ALIGNMENT == 0
     if aligned and array.flags.c_contiguous and array.flags.writeable:
@@ -228,7 +204,7 @@ def _in_place(array: Array) -> tf.Tensor:
 
 
 def _take(array: Array, order: Array) -> tf.Tensor:
-    """Copy rows to where TensorFlow can use them without a copy of its own."""
+    """Copy rows to memory that TensorFlow reads without a second copy."""
     rows = data.empty((len(order), *array.shape[1:]), array.dtype)
     np.take(array, order, axis=0, out=rows, mode="clip")  # "raise" would copy twice
     return _shared(rows)

@@ -1,4 +1,4 @@
-"""A step, and the epoch's means of what it returns."""
+"""Steps, and the means of the metrics that they return."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -6,34 +6,34 @@ from typing import Any
 import numpy as np
 
 Step = Callable[..., Mapping[str, Any]]
-# One pass over the batches: the number of the last step run, and the means so far.
-Pass = Iterator[tuple[int, dict[str, float]]]
+# Once per execution: the number of its last step, and the means of the epoch so far.
+RunningMeans = Iterator[tuple[int, dict[str, float]]]
 
 
 class Mean:
-    """Means weighted by examples, held in the steps' own dtype.
+    """Means over examples, by metric; totals have the dtype of the metrics themselves.
 
-    Keras's `Mean` holds its sums in the dtype of the run, float32 by default, so a
-    sum in float64 would be nearer to the truth and further from Keras.
+    Keras's `Mean` holds its total in the dtype of the training, float32 by default. A
+    total in float64 would be more accurate, but would no longer equal Keras's.
     """
 
     def __init__(self) -> None:
-        self._totals: dict[str, Any] = {}
-        self._count = 0
+        self.totals: dict[str, Any] = {}
+        self.examples = 0
 
-    @np.errstate(over="ignore", invalid="ignore")  # `fit` tells it, and where
+    @np.errstate(over="ignore", invalid="ignore")  # `fit` reports it, and in which step
     def update(self, logs: Mapping[str, Any], examples: int) -> None:
-        """Add a batch of `examples`: a scalar is its mean, an array has one each."""
+        """Add a batch; a scalar is its mean, an array has one value per example."""
         for name, value in logs.items():
             value = np.asarray(value)
             number = value.dtype.type
             total = value.sum() if value.ndim else value[()] * number(examples)
-            self._totals[name] = self._totals.get(name, number(0)) + total
-        self._count += examples
+            self.totals[name] = self.totals.get(name, number(0)) + total
+        self.examples += examples
 
     def result(self) -> dict[str, float]:
-        """Return the means so far as Python floats."""
+        """Return the means over all examples so far as Python floats."""
         return {
-            name: float(total / total.dtype.type(self._count))
-            for name, total in self._totals.items()
+            name: float(total / total.dtype.type(self.examples))
+            for name, total in self.totals.items()
         }

@@ -1,8 +1,8 @@
-"""Each error of 2017, put into the raw side of a section, is reported by our checks.
+"""Each error of 2017, put into the raw code of a model's notebook, is reported.
 
-A check is what the tests and the notebooks do; it returns what it complains about, or
-"" when all is well. An error of `kvt.differences.errata.ERRATA` without an injection
-fails here, and so does an injection that no check reports.
+A check does what the notebooks and their tests do. It returns what is wrong, or "" if
+nothing is. An error that the notebook on 2017 shows fails here if it has no injection,
+and an injection fails if no check reports it.
 """
 
 import contextlib
@@ -20,11 +20,9 @@ import pytest
 
 import kvt
 from kvt.compare import parity
-from kvt.differences import errata_effects
-from kvt.differences.errata import ERRATA
 from kvt.training import loop as training
-from kvt.training.batches import Cut
-from tests.notebooks import sections
+from kvt.training.batches import BatchedRows
+from tests.notebooks import errors, sections
 from tests.notebooks import test_committed as test_notebooks
 
 Section = dict[str, Any]
@@ -54,7 +52,7 @@ def defined() -> Iterator[Section]:
 
 @pytest.fixture
 def section(defined: Section) -> Section:
-    """The section as its cells left it."""
+    """The section in the state in which its cells ended."""
     section = dict(defined)
     reset(section)
     return section
@@ -98,7 +96,7 @@ def defined_anew(**parameters: Any) -> Section:
 
 
 def same_bits(section: Section) -> str:
-    """What `Do they agree?` asks: the same weights and history after every epoch."""
+    """Weights and history are equal after every epoch, as `Do they agree?` checks."""
     runs = sections.train(section)
     for dialect in ("tf2", "tf1"):
         apart = sections.apart(runs, dialect)
@@ -107,8 +105,8 @@ def same_bits(section: Section) -> str:
     return ""
 
 
-def same_test_figures(section: Section) -> str:
-    """What `Do they agree?` asks of the test set."""
+def same_test_metrics(section: Section) -> str:
+    """The metrics of the test set are equal, as `Do they agree?` checks."""
     x, y, size = section["x_test"], section["y_test"], section["batch_size"]
     keras_x = section.get("keras_x_test", x)
     expected = section["model"].evaluate(
@@ -122,7 +120,7 @@ def same_test_figures(section: Section) -> str:
 
 
 def same_bar(section: Section) -> str:
-    """The bars of Keras and of the raw loop count the steps that are done."""
+    """The progress bars of Keras and of the raw loop count the steps that are done."""
     told = []
     for fit in (section["model"].fit, functools.partial(raw_fit, section)):
         bar = Bar()
@@ -142,7 +140,7 @@ def same_bar(section: Section) -> str:
 
 
 class Bar(kvt.Callback):
-    """What a bar is told, and what is done, in an epoch."""
+    """Counts the steps that a bar is told of, and the steps of an epoch."""
 
     def set_params(self, params: Any) -> None:
         self.counted = params["steps"]
@@ -159,7 +157,7 @@ def raw_fit(section: Section, x: Any, y: Any, **arguments: Any) -> Any:
 
 
 def top_to_bottom(section: Section) -> str:
-    """The notebook of the line runs, up to and with `Do they agree?`."""
+    """The notebook on linear regression runs, up to and including `Do they agree?`."""
     namespace: Section = {"__name__": LINE}
     with contextlib.redirect_stdout(io.StringIO()):
         for cell in sections.cells(LINE):
@@ -174,7 +172,7 @@ def top_to_bottom(section: Section) -> str:
 
 
 def run_in_order(section: Section) -> str:
-    """The committed notebooks are those of a fresh run."""
+    """The committed notebook was run from top to bottom."""
     try:
         test_notebooks.test_every_cell_was_run_once_from_top_to_bottom(LINE)
     except AssertionError as problem:
@@ -183,7 +181,7 @@ def run_in_order(section: Section) -> str:
 
 
 def same_again(section: Section) -> str:
-    """A section that is run again starts from the same weights."""
+    """A notebook that is run again starts from the same weights."""
     starts = []
     for _ in range(2):
         again = defined_anew()
@@ -193,7 +191,17 @@ def same_again(section: Section) -> str:
 
 
 def commands_start(section: Section) -> str:
-    """TensorBoard takes the arguments that the notebooks give it."""
+    """TensorBoard takes the arguments that the notebooks give it.
+
+    The notebook on the errors of 2017 has the function that asks TensorBoard.
+    """
+    (source,) = (
+        cell["source"]
+        for cell in sections.cells(errors.NOTEBOOK)
+        if cell.get("id") == "command-measured"
+    )
+    asked: Section = {"compared": lambda before, after: None}
+    exec(compile(source, errors.NOTEBOOK, "exec"), asked)
     commands = [
         line
         for cell in sections.cells(LINE)
@@ -204,7 +212,7 @@ def commands_start(section: Section) -> str:
     return "; ".join(
         command
         for command in commands
-        if not errata_effects.tensorboard_takes(command.split()[1:])
+        if asked["accepts"](command.split()[1:]) != "yes"
     )
 
 
@@ -213,7 +221,7 @@ def commands_start(section: Section) -> str:
 
 @dataclass(frozen=True)
 class Injection:
-    """An error: how it gets in (the section with it comes out), and what reports it."""
+    """How an error is put into a section, and the check that must report it."""
 
     inject: Callable[[Section, Patch], Section]
     check: Callable[[Section], str] = same_bits
@@ -227,25 +235,28 @@ def update_in_validation(section: Section, patch: Patch) -> Section:
 
 
 def validate_once_per_example(section: Section, patch: Patch) -> Section:
-    passes = training._passes
+    runner, test_steps = training.runner, steps_of(section, "test_step")
 
-    def changed(name: str, step: Any, cut: Cut, *mode: Any) -> Any:
+    def changed(step: Any, batches: BatchedRows, *mode: Any) -> Any:
         def once_per_example() -> Any:
             mean = training.Mean()
             random = np.random.default_rng(0)
-            x, y = cut.arrays
-            size = min(cut.batch_size, len(x)) // 2
+            x, y = batches.rows
+            size = min(batches.batch_size, len(x)) // 2
             for number in range(len(x)):
                 batch = random.choice(len(x), size, replace=False)
                 mean.update(step(x[batch], y[batch]), len(batch))
                 yield number, mean.result()
 
-        return (
-            once_per_example if name == "test_step" else passes(name, step, cut, *mode)
-        )
+        return once_per_example if step in test_steps else runner(step, batches, *mode)
 
-    patch.setattr(training, "_passes", changed)
+    patch.setattr(training, "runner", changed)
     return section
+
+
+def steps_of(section: Section, name: str) -> tuple[Any, Any]:
+    """Return the steps of both TensorFlow dialects."""
+    return section[name], section[f"session_{name}"]
 
 
 def report_the_last_batch(section: Section, patch: Patch) -> Section:
@@ -259,21 +270,22 @@ def report_the_last_batch(section: Section, patch: Patch) -> Section:
 
 
 def change_batches(change: Callable[[list[Any]], list[Any]]) -> Any:
-    """Return an injection that trains on other batches than those it is given."""
+    """Return an injection that changes the batches of an epoch."""
 
     def inject(section: Section, patch: Patch) -> Section:
-        passes = training._passes
+        runner, train_steps = training.runner, steps_of(section, "train_step")
 
-        def changed(name: str, step: Any, cut: Cut, *mode: Any) -> Any:
-            def one_pass() -> Any:
-                starts = range(0, len(cut.order), cut.batch_size)
-                rows = [cut.order[start : start + cut.batch_size] for start in starts]
-                batches = [tuple(a[r] for a in cut.arrays) for r in change(rows)]
-                return training._step_by_step(step, batches)
+        def changed(step: Any, batches: BatchedRows, *mode: Any) -> Any:
+            def run() -> Any:
+                order, size = batches.order, batches.batch_size
+                starts = range(0, len(order), size)
+                rows = change([order[start : start + size] for start in starts])
+                others = [tuple(a[r] for a in batches.rows) for r in rows]
+                return training.run_steps(step, others)
 
-            return one_pass if name == "train_step" else passes(name, step, cut, *mode)
+            return run if step in train_steps else runner(step, batches, *mode)
 
-        patch.setattr(training, "_passes", changed)
+        patch.setattr(training, "runner", changed)
         return section
 
     return inject
@@ -334,7 +346,7 @@ def split_at_random(section: Section, patch: Patch) -> Section:
 
 
 def start_from(draw: Callable[[tuple[int, ...]], Any]) -> Any:
-    """Return an injection that starts the raw dialects elsewhere."""
+    """Return an injection that starts the raw dialects from other weights."""
 
     def inject(section: Section, patch: Patch) -> Section:
         starts = [draw(w.shape).astype("float32") for w in section["initial_weights"]]
@@ -398,14 +410,14 @@ def no_accuracy(section: Section, patch: Patch) -> Section:
 
 
 def bar_of_examples(section: Section, patch: Patch) -> Section:
-    tell = training._tell
+    notify = training.notify
 
     def other(observers: Any, hook: str, *args: Any) -> None:
         if hook == "set_params":
             args = ({**args[0], "steps": 37},)
-        tell(observers, hook, *args)
+        notify(observers, hook, *args)
 
-    patch.setattr(training, "_tell", other)
+    patch.setattr(training, "notify", other)
     return section
 
 
@@ -428,7 +440,7 @@ def shuffled(random: np.random.Generator, batches: list[Any]) -> list[Any]:
 
 
 def weigh_batches(weight: Callable[[int], int]) -> Any:
-    """Return an injection that weighs a batch of n examples otherwise."""
+    """Return an injection that weighs a batch of n examples differently."""
 
     def inject(section: Section, patch: Patch) -> Section:
         update = training.Mean.update
@@ -443,22 +455,22 @@ def weigh_batches(weight: Callable[[int], int]) -> Any:
     return inject
 
 
-# Of the 2017 notebook, by the names of `ERRATA`.
+# Of the 2017 notebook, by their headings.
 INJECTIONS = {
     "The optimizer runs in validation": Injection(update_in_validation),
     "Validation once per example": Injection(validate_once_per_example),
-    "Figures of the last batch": Injection(report_the_last_batch),
+    "Metrics of the last batch": Injection(report_the_last_batch),
     "One step too many": Injection(change_batches(one_more)),
     "Batches counted by rounding": Injection(change_batches(as_many_as_round_says)),
     "Batches drawn anew at every step": Injection(change_batches(drawn_anew)),
-    "Batches of 10 beside Keras's 5": Injection(change_fit(batch_size=32)),
-    "1,000 rows beside Keras's 60,000": Injection(fewer_rows),
-    "A random split beside Keras's tail": Injection(split_at_random),
-    "A normal start beside Glorot's": Injection(start_from(normal(1.0))),
-    "A start from zero beside Glorot's": Injection(start_from(np.zeros)),
-    "A narrow normal start beside Glorot's": Injection(start_from(normal(0.1))),
-    "A start from 0.1 beside Glorot's": Injection(start_from(a_tenth_for_biases)),
-    "Sigmoid without biases beside relu with biases": Injection(
+    "Batch size 10 instead of 5": Injection(change_fit(batch_size=32)),
+    "1,000 rows instead of 60,000": Injection(fewer_rows),
+    "A random split instead of the tail": Injection(split_at_random),
+    "A normal start instead of Glorot's": Injection(start_from(normal(1.0))),
+    "A start from zero instead of Glorot's": Injection(start_from(np.zeros)),
+    "A narrow normal start instead of Glorot's": Injection(start_from(normal(0.1))),
+    "A start from 0.1 instead of Glorot's": Injection(start_from(a_tenth_for_biases)),
+    "Sigmoid without biases instead of relu with biases": Injection(
         in_source(
             "tf.nn.relu(tf.nn.bias_add(x @ w1, b1))", "tf.nn.sigmoid(x @ w1 + 0 * b1)"
         )
@@ -474,7 +486,7 @@ INJECTIONS = {
         in_source("assign_sub(learning_rate * gradient)", "assign_sub(0.01 * gradient)")
     ),
     "A training cost of all points": Injection(cost_of_all_points),
-    "A test set left raw": Injection(raw_test_set, same_test_figures),
+    "A test set left raw": Injection(raw_test_set, same_test_metrics),
     "Keras without accuracy": Injection(no_accuracy),
     "Epochs left to a default": Injection(change_fit(epochs=None)),
     "A progress bar of examples": Injection(bar_of_examples, same_bar),
@@ -497,7 +509,7 @@ INJECTIONS = {
     ),
 }
 
-# Further causes of section 06 that a loop or a step can have.
+# Further causes of different results that a loop or a step can have.
 OTHERS = {
     "mean of batch means": Injection(weigh_batches(lambda n: 1)),
     "partial batch dropped": Injection(
@@ -523,8 +535,8 @@ OTHERS = {
 # --- the tests ------------------------------------------------------------------------
 
 
-def test_every_erratum_has_an_injection() -> None:
-    assert set(INJECTIONS) == {erratum.name for erratum in ERRATA}
+def test_every_error_of_2017_has_an_injection() -> None:
+    assert list(INJECTIONS) == [error.heading for error in errors.shown()]
 
 
 @pytest.mark.parametrize("name", [*INJECTIONS, *OTHERS])
@@ -536,7 +548,7 @@ def test_injected_error_is_reported(
     injected = injection.inject(section, monkeypatch)
     try:
         report = injection.check(injected)
-    except ValueError as problem:  # of runs that cannot be compared at all
+    except ValueError as problem:  # the runs cannot be compared at all
         report = str(problem)
     if injected["session"] is not section["session"]:
         injected["session"].close()
@@ -554,6 +566,6 @@ def test_where_nothing_is_injected_nothing_is_reported(
     monkeypatch: Patch,
     tmp_path: Path,
 ) -> None:
-    """Last, so that no injection can have stayed in the section that all share."""
+    """This test is the last, so that it finds injections that were not undone."""
     monkeypatch.chdir(tmp_path)
     assert check(section) == ""

@@ -1,4 +1,4 @@
-"""Section 00: equal rungs, right gradients, and a walk that shows all of fit."""
+"""Notebook 00: equal rungs, correct gradients, and the whole source code of fit."""
 
 import ast
 import contextlib
@@ -8,6 +8,7 @@ import linecache
 import re
 import tokenize
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -18,21 +19,23 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kvt.compare import parity
-from kvt.training import batches
-from kvt.training import loop as training
+from kvt.data import order
+from kvt.training import batches, loop, means
 from tests.notebooks import sections
 
 NOTEBOOK = "00_inside_fit"
-RUNGS = {
-    "fit": "# Rung 1: fit",
-    "train_on_batch": "# Rung 2: train_on_batch",
-    "train_step": "# Rung 3: train_step",
-    "GradientTape": "# Rung 4: GradientTape",
-    "raw variables": "# Rung 5: raw variables",
-    "TensorFlow 1": "# Rung 6: TensorFlow 1",
-    "NumPy": "# Rung 7: NumPy",
-}
+RUNGS = (
+    "fit",
+    "train_on_batch",
+    "train_step",
+    "GradientTape",
+    "raw variables",
+    "TensorFlow 1",
+    "NumPy",
+)
+SHARED = {"train_on_batch", "train_step"}  # they use the cell that defines same_model
 Namespace = dict[str, Any]
+KINDS: dict[str, set[type]] = {}
 
 
 def code() -> list[str]:
@@ -40,18 +43,23 @@ def code() -> list[str]:
     return [cell["source"] for cell in cells if cell["cell_type"] == "code"]
 
 
-def rung(name: str) -> str:
-    (source,) = (s for s in code() if s.split("\n")[0] == RUNGS[name])
-    return source
+def rung(name: str) -> list[str]:
+    """Return the sources of a rung's own cells."""
+    title = f"# Rung {RUNGS.index(name) + 1}: {name}"
+    found = [s for s in code() if s.split("\n")[0].split(",")[0] == title]
+    assert found
+    return found
 
 
 def run(
     change: Callable[[str], str] = lambda source: source, **parameters: object
 ) -> Namespace:
-    """Run all code cells, each changed by `change`; return what they leave.
+    """Run all code cells, each changed by `change`; return their names and values.
 
-    Like Jupyter, it tells linecache their sources, which the notebook reads.
+    As in Jupyter, linecache knows the sources of the cells: the notebook reads them.
+    `KINDS` collects the types that each name has had, cell by cell.
     """
+    KINDS.clear()
     keras.backend.clear_session(free_memory=False)  # no collection each time
     namespace: Namespace = {"__name__": NOTEBOOK}
     for number, original in enumerate(code()):
@@ -62,13 +70,16 @@ def run(
             exec(compile(source, name, "exec"), namespace)
         if source.startswith("# parameters"):
             namespace |= parameters
+        for key, value in namespace.items():
+            KINDS.setdefault(key, set()).add(type(value))
     return namespace
 
 
 @pytest.fixture(scope="module")
 def notebook() -> Namespace:
-    """Leave what the notebook leaves, on a few examples with a short last batch."""
-    return run(train_size=60, batch_size=7, epochs=2, learning_rate=0.1)
+    """Run the notebook on a few examples, with a short last batch."""
+    namespace = run(train_size=60, batch_size=7, epochs=2, learning_rate=0.1)
+    return namespace | {"kinds": dict(KINDS)}
 
 
 def check_rungs(left: Namespace) -> None:
@@ -84,11 +95,11 @@ def check_rungs(left: Namespace) -> None:
     numpy_weights, numpy_history = left["runs"]["NumPy"]
     assert numpy_history.keys() == history.keys()
     assert {w.dtype.name for w in numpy_weights[-1]} == {"float32"}
-    assert max(left["apart64"].weights_max_abs) <= 1e-12
+    assert max(left["distance64"].weights_max_abs) <= 1e-12
     assert keras.config.floatx() == keras.config.dtype_policy().name == "float32"
 
 
-def test_every_rung_down_to_tensorflow_1_holds_the_bits_of_fit(
+def test_every_rung_down_to_tensorflow_1_has_the_bits_of_fit(
     notebook: Namespace,
 ) -> None:
     check_rungs(notebook)
@@ -96,7 +107,7 @@ def test_every_rung_down_to_tensorflow_1_holds_the_bits_of_fit(
 
 @st.composite
 def trainings(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw what may be asked of the section, partial last batches and all."""
+    """Draw parameters of the notebook, including partial last batches."""
     train_size = draw(st.integers(2, 60))
     n_validation = draw(st.integers(0, train_size // 2))
     return {
@@ -126,24 +137,30 @@ def test_rungs_agree_whatever_the_parameters(parameters: dict[str, Any]) -> None
 
 
 def test_a_rung_that_computes_something_else_stops_the_notebook() -> None:
-    others = [rung(name) for name in ("train_on_batch", "train_step", "GradientTape")]
+    others = {
+        cell
+        for name in ("train_on_batch", "train_step", "GradientTape")
+        for cell in rung(name)
+    }
+    changed = []
 
     def change(source: str) -> str:
-        if source != rung("raw variables"):
-            return "" if source in others else source
-        changed = source.replace("learning_rate * gradient", "0.1000001 * gradient")
-        assert changed != source
-        return changed
+        if source in rung("raw variables"):
+            wrong = source.replace("learning_rate * gradient", "0.1000001 * gradient")
+            changed.append(wrong != source)
+            return wrong
+        return "" if source in others else source
 
     with pytest.raises(AssertionError):
         run(change, train_size=20, batch_size=7, epochs=1, learning_rate=0.1)
+    assert changed == [True, False]
 
 
 @given(
     shape=st.tuples(*(st.integers(1, 9) for _ in range(4))),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_numpy_gradients_are_those_of_the_tape(
+def test_numpy_gradients_equal_those_of_the_tape(
     notebook: Namespace, shape: tuple[int, int, int, int], seed: int
 ) -> None:
     inputs, units, classes, examples = shape
@@ -170,7 +187,7 @@ def test_numpy_gradients_are_those_of_the_tape(
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=limit)
 
 
-def test_formulas_stand_beside_code_of_the_rung() -> None:
+def test_formulas_are_shown_beside_code_of_the_rung() -> None:
     (prose,) = (
         cell["source"]
         for cell in sections.cells(NOTEBOOK)
@@ -179,11 +196,11 @@ def test_formulas_stand_beside_code_of_the_rung() -> None:
     beside = re.findall(r"^\| \$.*\$ \| `(.*)` \| \(", prose, flags=re.MULTILINE)
     assert len(beside) == 6
     for line in beside:
-        assert line in rung("NumPy")
+        assert line in "\n".join(rung("NumPy"))
 
 
 def code_lines(source: str) -> int:
-    """Count the lines on which a token of the language stands."""
+    """Count the lines that contain a token of the language."""
     layout = {
         tokenize.COMMENT,
         tokenize.NL,
@@ -196,11 +213,20 @@ def code_lines(source: str) -> int:
     return len({token.start[0] for token in tokens if token.type not in layout})
 
 
-def test_lines_are_counted_from_the_rungs_own_cells(notebook: Namespace) -> None:
-    assert notebook["lines"] == {name: code_lines(rung(name)) for name in RUNGS}
+def rung_lines(name: str) -> int:
+    """Count the lines of code of a rung, and of the model that it takes from rung 1."""
+    cells = rung(name)
+    if name in SHARED:
+        cells = [*cells, *(s for s in code() if s.startswith("def same_model"))]
+        assert len(cells) == 2
+    return sum(map(code_lines, cells))
 
 
-def test_stored_table_has_the_lines_of_the_stored_code() -> None:
+def test_lines_are_those_of_the_cells_of_the_rung(notebook: Namespace) -> None:
+    assert notebook["lines"] == {name: rung_lines(name) for name in RUNGS}
+
+
+def test_the_stored_table_has_the_lines_of_the_stored_code() -> None:
     (table,) = (
         "".join(cell["outputs"][0]["data"]["text/plain"])
         for cell in sections.cells(NOTEBOOK)
@@ -208,23 +234,26 @@ def test_stored_table_has_the_lines_of_the_stored_code() -> None:
     )
     rows = [re.split(" {2,}", line) for line in table.splitlines()[1:]]
     assert [(row[0], row[2]) for row in rows] == [
-        (f"{number}. {name}", str(code_lines(rung(name))))
+        (f"{number}. {name}", str(rung_lines(name)))
         for number, name in enumerate(RUNGS, 1)
     ]
 
 
-def definitions(tree: ast.Module) -> dict[str, ast.AST]:
-    """Return a module's functions and classes by name."""
+def definitions(*modules: ModuleType) -> dict[str, ast.AST]:
+    """Return the functions and classes of modules by name."""
     kinds = ast.FunctionDef | ast.ClassDef
-    return {node.name: node for node in tree.body if isinstance(node, kinds)}
+    bodies = (ast.parse(inspect.getsource(module)).body for module in modules)
+    return {n.name: n for body in bodies for n in body if isinstance(n, kinds)}
 
 
 def names_in(node: ast.AST) -> set[str]:
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    """Return the names that a piece of code uses, as `split` for `data.split`."""
+    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    return names | {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
 
 
 def shown() -> set[str]:
-    """Return what the notebook's calls of `sources.code` show, by name."""
+    """Return the arguments of the notebook's calls of `sources.code`."""
     calls = (
         node
         for source in code()
@@ -234,29 +263,38 @@ def shown() -> set[str]:
     return {ast.unparse(argument) for call in calls for argument in call.args}
 
 
-def test_the_walk_shows_every_function_that_fit_uses() -> None:
-    known = definitions(ast.parse(inspect.getsource(training)))
+def test_the_notebook_shows_all_that_fit_uses_but_checks() -> None:
+    known = definitions(loop, batches, means, order)
     used, new = set[str](), {"fit"}
     while new:
         used |= new
         new = {n for each in new for n in names_in(known[each]) & known.keys()} - used
-    assert len(used) > 6
-    assert used <= {name.split(".")[1] for name in shown()}
+    used = {name for name in used if not name.startswith("check")}
+    assert {"hold_back", "split", "example_order", "BatchedRows", "Mean"} < used
+    assert used == {name.split(".")[-1] for name in shown()}
 
 
-def test_the_walk_shows_what_fit_uses_of_other_modules() -> None:
-    sources = inspect.getsource(training) + inspect.getsource(batches)
-    calls = set(re.findall(r"\b(?:data|batches)\.\w+(?=\()", sources))
-    assert {"data.split", "data.example_order", "batches.to_train_on"} < calls
-    assert calls <= shown()
+def test_the_source_code_that_is_shown_has_no_private_names(
+    notebook: Namespace,
+) -> None:
+    for name in shown():
+        source = inspect.getsource(eval(name, notebook))
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        names = {token.string for token in tokens if token.type == tokenize.NAME}
+        assert {n for n in names if re.match(r"_[^_]", n)} == set(), name
 
 
-def test_the_bar_of_2017_counted_80_and_worked_17(notebook: Namespace) -> None:
+def test_no_name_changes_its_meaning_within_the_notebook(notebook: Namespace) -> None:
+    changed = {n: kinds for n, kinds in notebook["kinds"].items() if len(kinds) > 1}
+    assert changed.keys() <= {"_", "kinds"}, changed
+
+
+def test_the_bar_of_2017_counted_to_80_during_17_batches(notebook: Namespace) -> None:
     drawn = [(worked, done, of) for worked, _, done, of in notebook["shown"]["2017"]]
     assert drawn == [(min(i, 17), i, 80) for i in range(81)]
 
 
-def test_todays_bar_shows_each_step_once_it_is_made(notebook: Namespace) -> None:
+def test_the_bar_of_today_shows_every_step(notebook: Namespace) -> None:
     drawn = [(worked, done, of) for worked, _, done, of in notebook["shown"]["kvt"]]
     assert drawn == [(step, step, 16) for step in range(1, 17)]
 
@@ -270,12 +308,10 @@ def parameter_lines(notebook: str) -> list[str]:
     return str(source).splitlines()[1:]
 
 
-def test_parameters_are_those_of_the_feedforward_network() -> None:
+def test_parameters_are_those_of_the_feedforward_network(notebook: Namespace) -> None:
     lines = parameter_lines(NOTEBOOK)
     assert set(lines) < set(parameter_lines("03_feedforward_network"))
-    for line in lines:
-        name = line.split(":")[0]
-        assert f'"{name}": {name},' in code()[1]
+    assert notebook["settings"].keys() == {line.split(":")[0] for line in lines}
 
 
 @pytest.mark.parametrize(

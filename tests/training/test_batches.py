@@ -1,4 +1,4 @@
-"""What holds for the batches that a loop goes through, whoever cut them."""
+"""The batches of an epoch: cut from arrays, or taken from a source of batches."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvt
-from kvt.training import batches, progress
-from kvt.training.batches import Cut, Stream
+from kvt.training import checks, progress
+from kvt.training.batches import BatchedRows, BatchStream
 
 counts = st.integers(1, 12)
 few = settings(max_examples=15)  # where tf.data is slow to begin
@@ -46,12 +46,16 @@ once = pytest.mark.parametrize("kind", [*SOURCES][3:])
 any_source = pytest.mark.parametrize("kind", SOURCES)
 
 
+def stream_of(source: Any, steps: int, epochs: int) -> BatchStream:
+    return BatchStream(source, "x", epochs, steps)
+
+
 def numbers(epoch: Any) -> list[int]:
     return [int(x[0, 0]) for x, *_ in epoch]
 
 
-class Note:
-    """A step that notes which batches it gets."""
+class Recording:
+    """A step that records its batches."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[Any, ...]] = []
@@ -65,39 +69,41 @@ class Note:
         return numbers(self.batches)
 
 
-def fit(x: Any, y: Any = None, **arguments: Any) -> tuple[Note, Note, kvt.History]:
-    train, test = Note(), Note()
+def fit(
+    x: Any, y: Any = None, **arguments: Any
+) -> tuple[Recording, Recording, kvt.History]:
+    train, test = Recording(), Recording()
     history = kvt.fit(train, test, x, y, **{"verbose": 0} | arguments)
     return train, test, history
 
 
 @given(st.integers(1, 40), st.integers(1, 45), st.randoms(use_true_random=False))
-def test_cut_visits_every_row_once_in_the_order_given(
+def test_batched_rows_contain_every_row_once_in_the_given_order(
     n: int, batch_size: int, random: Any
 ) -> None:
     order = np.array(random.sample(range(n), n))
     x = np.arange(n)
-    cut = Cut((x, -x), order, batch_size)
+    cut = BatchedRows((x, -x), order, batch_size)
     found = list(cut)
     assert np.array_equal(np.concatenate([x for x, _ in found]), order)
     assert all(np.array_equal(a, -b) for a, b in found)
-    assert len(cut) == len(found)
+    assert cut.steps == len(found)
     assert {len(x) for x, _ in found[:-1]} <= {batch_size}
     assert 1 <= len(found[-1][0]) <= batch_size
 
 
-def test_cut_can_be_gone_through_again() -> None:
-    cut = Cut((np.arange(5),), np.arange(5), 2)
+def test_batched_rows_can_be_iterated_over_again() -> None:
+    cut = BatchedRows((np.arange(5),), np.arange(5), 2)
     assert [x.tolist() for (x,) in cut] == [x.tolist() for (x,) in cut]
 
 
 @again
 @few
 @given(counts, st.integers(1, 3))
-def test_epoch_without_steps_is_the_whole_source(
+def test_an_epoch_is_the_whole_source_without_steps_per_epoch(
     kind: str, n: int, epochs: int
 ) -> None:
-    stream = Stream(SOURCES[kind](n), steps=None, epochs=epochs, name="x")
+    stream = BatchStream(SOURCES[kind](n), "x", epochs)
     for _ in range(epochs):
         assert numbers(stream) == list(range(n))
 
@@ -105,10 +111,10 @@ def test_epoch_without_steps_is_the_whole_source(
 @any_source
 @few
 @given(counts, counts)
-def test_epochs_of_some_steps_go_through_the_source_in_its_order(
+def test_each_epoch_continues_where_the_last_one_ended(
     kind: str, steps: int, epochs: int
 ) -> None:
-    stream = Stream(SOURCES[kind](steps * epochs), steps=steps, epochs=epochs, name="x")
+    stream = stream_of(SOURCES[kind](steps * epochs), steps, epochs)
     found = [number for _ in range(epochs) for number in numbers(stream)]
     assert found == list(range(steps * epochs))
 
@@ -116,27 +122,27 @@ def test_epochs_of_some_steps_go_through_the_source_in_its_order(
 @again
 @few
 @given(counts, counts, counts)
-def test_source_that_ends_with_an_epoch_begins_again(
+def test_a_source_that_ends_with_an_epoch_starts_again(
     kind: str, steps: int, parts: int, epochs: int
 ) -> None:
     n = steps * parts
-    stream = Stream(SOURCES[kind](n), steps=steps, epochs=epochs, name="x")
+    stream = stream_of(SOURCES[kind](n), steps, epochs)
     found = [number for _ in range(epochs) for number in numbers(stream)]
     assert found == [i % n for i in range(steps * epochs)]
 
 
 @again
-def test_source_that_ends_within_an_epoch_is_refused_there(kind: str) -> None:
-    stream = Stream(SOURCES[kind](6), steps=4, epochs=3, name="x")
+def test_a_source_that_ends_within_an_epoch_is_an_error(kind: str) -> None:
+    stream = stream_of(SOURCES[kind](6), 4, 3)
     assert numbers(stream) == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="ended after 2 batches of an epoch that n"):
         numbers(stream)
 
 
 @once
-def test_one_shot_that_ends_with_an_epoch_cannot_begin_again(kind: str) -> None:
-    train, test, ended = Note(), Note(), Ended()
-    with pytest.raises(ValueError, match=r"ended after 0 .* needs 3; give 9 or more"):
+def test_an_iterator_that_ends_with_an_epoch_cannot_start_again(kind: str) -> None:
+    train, test, ended = Recording(), Recording(), Ended()
+    with pytest.raises(ValueError, match=r"ended after 0 .* needs 3; pass 9 or more"):
         kvt.fit(
             train,
             test,
@@ -151,7 +157,7 @@ def test_one_shot_that_ends_with_an_epoch_cannot_begin_again(kind: str) -> None:
 
 
 class Ended(kvt.Callback):
-    """Notes which epochs came to their end, and what was said before the first."""
+    """Records which epochs ended, and the parameters passed before the first."""
 
     def __init__(self) -> None:
         self.epochs: list[int] = []
@@ -165,16 +171,16 @@ class Ended(kvt.Callback):
 
 
 @given(counts, counts, st.integers(1, 3))
-def test_early_end_names_count_and_mend_and_ends_no_epoch(
+def test_the_error_of_an_early_end_gives_count_and_fix(
     n: int, steps: int, epochs: int
 ) -> None:
     if n >= steps * epochs:
         n = steps * epochs - 1
-    ended, train = Ended(), Note()
-    with pytest.raises(ValueError, match="x ended after") as refusal:
+    ended, train = Ended(), Recording()
+    with pytest.raises(ValueError, match="x ended after") as caught:
         kvt.fit(
             train,
-            Note(),
+            Recording(),
             SOURCES["generator"](n),
             steps_per_epoch=steps,
             epochs=epochs,
@@ -182,20 +188,20 @@ def test_early_end_names_count_and_mend_and_ends_no_epoch(
             validation_data=pairs(1),
             callbacks=[ended],
         )
-    assert f"x ended after {n % steps} batches" in str(refusal.value)
-    assert f"needs {steps}; give {steps * epochs} or more" in str(refusal.value)
+    assert f"x ended after {n % steps} batches" in str(caught.value)
+    assert f"needs {steps}; pass {steps * epochs} or more batches" in str(caught.value)
     assert train.numbers == list(range(n))
     assert ended.epochs == list(range(n // steps))
 
 
 @any_source
-def test_source_without_a_batch_is_refused(kind: str) -> None:
+def test_a_source_without_batches_is_rejected(kind: str) -> None:
     with pytest.raises(ValueError, match=r"x ended after 0 batches .* at least 1"):
         fit(SOURCES[kind](0))
 
 
 @given(counts, st.integers(1, 3), st.integers(0, 5))
-def test_generator_is_asked_for_what_is_trained_on_and_no_more(
+def test_no_more_batches_are_taken_from_a_generator_than_needed(
     steps: int, epochs: int, extra: int
 ) -> None:
     given_ = SOURCES["generator"](steps * epochs + extra)
@@ -206,48 +212,48 @@ def test_generator_is_asked_for_what_is_trained_on_and_no_more(
 
 @once
 @pytest.mark.parametrize("name", ["x", "validation_data"])
-def test_one_shot_for_several_epochs_is_refused_before_any_step(
+def test_an_iterator_for_several_epochs_is_rejected_before_any_step(
     kind: str, name: str
 ) -> None:
     sources = {"x": dataset(3)} | {name: SOURCES[kind](3)}
-    train = Note()
-    with pytest.raises(ValueError, match=f"{name} is a .* gone through once.* 2 epoch"):
-        kvt.fit(train, Note(), epochs=2, verbose=0, **sources)
+    train = Recording()
+    with pytest.raises(ValueError, match=f"{name} is a .* only once; 2 epochs need"):
+        kvt.fit(train, Recording(), epochs=2, verbose=0, **sources)
     assert train.batches == []
     if name == "x":  # nor was a batch of it used up
         assert numbers(sources["x"]) == [0, 1, 2]
 
 
 @once
-def test_one_shot_is_enough_for_one_epoch(kind: str) -> None:
+def test_an_iterator_is_enough_for_one_epoch(kind: str) -> None:
     train, test, _ = fit(SOURCES[kind](3), validation_data=SOURCES[kind](2))
     assert (train.numbers, test.numbers) == ([0, 1, 2], [0, 1])
 
 
 @once
-def test_one_shot_is_enough_for_what_is_left_of_the_epochs(kind: str) -> None:
+def test_an_iterator_is_enough_if_one_epoch_remains(kind: str) -> None:
     train, _, history = fit(SOURCES[kind](3), epochs=7, initial_epoch=6)
     assert train.numbers == [0, 1, 2]
     assert history.epoch == [6]
 
 
 @pytest.mark.parametrize("name", ["x", "validation_data"])
-def test_dataset_without_end_is_refused_before_any_step(name: str) -> None:
-    train = Note()
+def test_an_endless_dataset_is_rejected_before_any_step(name: str) -> None:
+    train = Recording()
     sources = {"x": dataset(3)} | {name: dataset(3).repeat()}
-    with pytest.raises(ValueError, match=f"{name} is a .* without an end.*take"):
-        kvt.fit(train, Note(), verbose=0, **sources)
+    with pytest.raises(ValueError, match=f"{name} is a .* that never ends.*take"):
+        kvt.fit(train, Recording(), verbose=0, **sources)
     assert train.batches == []
 
 
-def test_steps_per_epoch_ends_the_epochs_of_an_endless_dataset() -> None:
+def test_an_endless_dataset_works_with_steps_per_epoch() -> None:
     train, _, _ = fit(dataset(3).repeat(), steps_per_epoch=2, epochs=2)
     assert train.numbers == [0, 1, 2, 0]
 
 
 @few
 @given(st.integers(1, 4), st.integers(0, 9), st.booleans())
-def test_epochs_get_the_orders_of_a_shuffled_dataset_one_after_the_other(
+def test_each_epoch_gets_the_next_order_of_a_shuffled_dataset(
     epochs: int, seed: int, count: bool
 ) -> None:
     def shuffled() -> tf.data.Dataset:
@@ -262,12 +268,12 @@ def test_epochs_get_the_orders_of_a_shuffled_dataset_one_after_the_other(
 
 
 @pytest.mark.parametrize("given_", [pairs(2)[0], tuple(map(tf.constant, pairs(2)[0]))])
-def test_validation_data_in_a_tuple_are_arrays_or_tensors(given_: Any) -> None:
+def test_validation_data_may_be_a_tuple_of_arrays_or_of_tensors(given_: Any) -> None:
     _, test, _ = fit(dataset(3), validation_data=given_, epochs=2)
     assert test.numbers == [0, 0]
 
 
-def test_tensors_are_rows_like_arrays() -> None:
+def test_tensors_work_like_arrays() -> None:
     x = np.arange(7, dtype=np.float32).reshape(-1, 1)
     arguments: dict[str, Any] = {"batch_size": 2, "epochs": 2, "validation_split": 0.3}
     by_array = fit(x, x, **arguments)
@@ -278,15 +284,15 @@ def test_tensors_are_rows_like_arrays() -> None:
 
 
 @pytest.mark.parametrize("parts", [0, 1, 4])
-def test_validation_data_of_other_parts_are_refused(parts: int) -> None:
-    train = Note()
+def test_a_validation_tuple_of_another_length_is_rejected(parts: int) -> None:
+    train = Recording()
     with pytest.raises(ValueError, match=f"a tuple of {parts}; it must be"):
-        kvt.fit(train, Note(), dataset(2), validation_data=pairs(1)[0][:1] * parts)
+        kvt.fit(train, Recording(), dataset(2), validation_data=pairs(1)[0][:1] * parts)
     assert train.batches == []
 
 
 @pytest.mark.parametrize("bad", [5, None, inspect.isgenerator])
-def test_what_gives_no_batches_is_refused(bad: Any) -> None:
+def test_an_x_that_gives_no_batches_is_rejected(bad: Any) -> None:
     with pytest.raises(TypeError, match=f"x is a {type(bad).__name__}; it must give"):
         fit(bad)
 
@@ -300,29 +306,29 @@ def test_what_gives_no_batches_is_refused(bad: Any) -> None:
     ],
     ids=["array without y", "Dataset of inputs alone", "dict"],
 )
-def test_batch_that_is_no_tuple_is_refused_before_its_step(bad: Any) -> None:
-    train = Note()
-    with pytest.raises(TypeError, match=r"x gave a .* must be a tuple"):
-        kvt.fit(train, Note(), bad, verbose=0)
+def test_a_batch_that_is_not_a_tuple_is_rejected_before_its_step(bad: Any) -> None:
+    train = Recording()
+    with pytest.raises(TypeError, match=r"x gave a .* as a batch; it must be a tuple"):
+        kvt.fit(train, Recording(), bad, verbose=0)
     assert train.batches == []
 
 
 @pytest.mark.parametrize("name", ["validation_split", "sample_weight"])
-def test_what_needs_rows_is_refused_where_batches_come(name: str) -> None:
+def test_an_argument_that_needs_rows_is_rejected_with_batches(name: str) -> None:
     value = {"validation_split": 0.5, "sample_weight": np.ones(3)}[name]
-    with pytest.raises(ValueError, match=f"{name} needs rows"):
+    with pytest.raises(ValueError, match=f"{name} needs x and y as arrays"):
         fit(dataset(3), **{name: value})
 
 
 @pytest.mark.parametrize("steps", [0, -1])
-def test_epoch_without_steps_is_refused(steps: int) -> None:
+def test_fewer_than_1_step_per_epoch_is_rejected(steps: int) -> None:
     with pytest.raises(ValueError, match=f"steps_per_epoch is {steps}"):
         fit(dataset(3), steps_per_epoch=steps)
 
 
 @few
 @given(st.integers(1, 20), st.integers(1, 22), st.integers(1, 3))
-def test_weights_are_the_third_part_of_a_batch(
+def test_sample_weights_are_the_third_part_of_a_batch(
     n: int, batch_size: int, epochs: int
 ) -> None:
     x = np.arange(n, dtype=np.float32).reshape(-1, 1)
@@ -339,8 +345,8 @@ def test_weights_are_the_third_part_of_a_batch(
 
 
 @any_source
-def test_evaluate_takes_what_gives_batches(kind: str) -> None:
-    test = Note()
+def test_evaluate_accepts_every_source_of_batches(kind: str) -> None:
+    test = Recording()
     assert kvt.evaluate(test, SOURCES[kind](4)) == {"loss": 1.5}
     assert test.numbers == [0, 1, 2, 3]
 
@@ -357,7 +363,7 @@ def test_evaluate_takes_what_gives_batches(kind: str) -> None:
         ("generator", 2, 2),
     ],
 )
-def test_observers_are_told_of_the_steps_where_they_are_known(
+def test_callbacks_receive_the_number_of_steps_if_it_is_known(
     kind: str, steps: int | None, told: int | None
 ) -> None:
     ended = Ended()
@@ -365,11 +371,11 @@ def test_observers_are_told_of_the_steps_where_they_are_known(
     assert ended.params["steps"] == told
 
 
-def test_bar_shows_steps_done_where_nobody_knows_how_many(
+def test_the_bar_counts_steps_if_their_number_is_unknown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn: list[str] = []
-    monkeypatch.setattr(progress, "_live_line", lambda header: drawn.append)
+    monkeypatch.setattr(progress, "live_line", lambda header: drawn.append)
     ticks: Iterator[float] = iter(range(1000))
     bar = kvt.ProgressBar(interval=0, clock=lambda: next(ticks))
     fit(of_unknown_length(3), epochs=2, callbacks=[bar])
@@ -380,22 +386,22 @@ def test_bar_shows_steps_done_where_nobody_knows_how_many(
     assert capsys.readouterr().out == "Epoch 1/2  loss 1.000\nEpoch 2/2  loss 1.000\n"
 
 
-def test_known_number_of_steps_in_the_stream_draws_a_bar(
+def test_the_bar_shows_progress_with_steps_per_epoch(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn: list[str] = []
-    monkeypatch.setattr(progress, "_live_line", lambda header: drawn.append)
+    monkeypatch.setattr(progress, "live_line", lambda header: drawn.append)
     ticks: Iterator[float] = iter(range(1000))
     bar = kvt.ProgressBar(interval=0, clock=lambda: next(ticks))
     fit(SOURCES["generator"](4), steps_per_epoch=4, callbacks=[bar])
     assert "2/4 steps" in drawn[1]
 
 
-def test_dataset_in_a_graph_is_refused_by_tensorflow_in_its_words() -> None:
+def test_a_dataset_in_a_graph_raises_the_error_of_tensorflow() -> None:
     given_ = dataset(2)
     with tf1.Graph().as_default(), pytest.raises(RuntimeError, match="eager mode"):
         fit(given_)
 
 
-def test_endless_is_what_tensorflow_says_it_is() -> None:
-    assert batches.ENDLESS == tf.data.INFINITE_CARDINALITY
+def test_endless_is_the_value_of_tensorflow() -> None:
+    assert checks.ENDLESS == tf.data.INFINITE_CARDINALITY

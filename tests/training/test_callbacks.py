@@ -1,4 +1,4 @@
-"""What holds for the observers of a training, in Keras and in kvt alike."""
+"""Callbacks work in Keras and in kvt alike."""
 
 import inspect
 import math
@@ -16,13 +16,13 @@ from kvt.training.callbacks import Monitor
 HOOKS = sorted(
     name for name in dir(keras.callbacks.Callback) if name.startswith(("on_", "set_"))
 )
-OWN = {"verbose", "validation"}  # told by Keras alone, by kvt alone
+OWN = {"verbose", "validation"}  # parameters that only Keras, only kvt passes
 X = np.arange(6, dtype=np.float32).reshape(6, 1)
 Y = X % 2
 
 
 class Log(kvt.Callback):
-    """Notes which hook was called, for which epoch or batch, with which figures."""
+    """Records which hook was called, for which epoch or batch, with which metrics."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, list[int], list[str]]] = []
@@ -34,10 +34,10 @@ class Log(kvt.Callback):
         def note(*args: Any, **kwargs: Any) -> None:
             numbers = [value for value in args if isinstance(value, int)]
             logs = [*args, *kwargs.values()][-1:]
-            figures = [
+            metrics = [
                 key for value in logs if isinstance(value, dict) for key in value
             ]
-            self.calls.append((name, numbers, sorted({*figures} - OWN)))
+            self.calls.append((name, numbers, sorted({*metrics} - OWN)))
 
         return note
 
@@ -81,7 +81,7 @@ def train_in_numpy(*callbacks: Any) -> None:
 
 @pytest.mark.parametrize("hook", HOOKS)
 def test_callback_has_every_hook_of_keras(hook: str) -> None:
-    """As Keras calls it; a hook that a new Keras adds shows up here."""
+    """A hook that a new version of Keras adds fails here."""
     parameters = inspect.signature(getattr(keras.callbacks.Callback(), hook)).parameters
     required = [p for p in parameters.values() if p.default is inspect.Parameter.empty]
     assert getattr(kvt.Callback(), hook)(*range(len(required))) is None
@@ -105,22 +105,22 @@ def test_kvt_calls_its_hooks_as_keras_does() -> None:
     }
     begin_and_end = {"on_train_begin", "on_train_end"}
     expected = [
-        # At the end Keras passes the last epoch's figures on.
-        (name, numbers, [] if name in begin_and_end else figures)
-        for name, numbers, figures in in_keras.calls
+        # At the end, Keras passes the metrics of the last epoch.
+        (name, numbers, [] if name in begin_and_end else metrics)
+        for name, numbers, metrics in in_keras.calls
         if name in known
     ]
     assert in_numpy.calls == expected
 
 
-def test_the_same_observers_work_in_keras_and_in_kvt(
+def test_the_same_callbacks_work_in_keras_and_in_kvt(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     recorder = kvt.Recorder(lambda: [np.zeros(1)])
-    observers = (recorder, kvt.ProgressBar(), kvt.Callback())
-    train_in_keras(*observers)
+    callbacks = (recorder, kvt.ProgressBar(), kvt.Callback())
+    train_in_keras(*callbacks)
     in_keras = capsys.readouterr()
-    train_in_numpy(*observers)
+    train_in_numpy(*callbacks)
     in_numpy = capsys.readouterr()
     assert len(recorder.weights) == len(recorder.epoch_seconds) == 4
     shapes = [
@@ -134,7 +134,7 @@ def test_the_same_observers_work_in_keras_and_in_kvt(
 # The recorder
 
 
-def test_recorder_holds_keras_weights_of_every_epoch() -> None:
+def test_recorder_stores_the_weights_of_keras_after_every_epoch() -> None:
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(loss="mse", optimizer=keras.optimizers.SGD(0.01))
     recorder = kvt.Recorder(model.get_weights)
@@ -145,7 +145,7 @@ def test_recorder_holds_keras_weights_of_every_epoch() -> None:
     assert not np.array_equal(recorder.weights[0][0], recorder.weights[1][0])
 
 
-def test_later_updates_leave_recorded_weights_alone() -> None:
+def test_later_updates_do_not_change_recorded_weights() -> None:
     weight = np.zeros(2)
     recorder = kvt.Recorder(lambda: [weight])
     for epoch in range(3):
@@ -156,7 +156,7 @@ def test_later_updates_leave_recorded_weights_alone() -> None:
     assert [w.tolist() for (w,) in recorder.weights] == [[1, 1], [2, 2], [3, 3]]
 
 
-def test_recorder_times_epochs_and_not_its_own_copying(
+def test_recorder_times_epochs_without_its_own_copying(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 10.0
@@ -180,7 +180,7 @@ def test_recorder_times_epochs_and_not_its_own_copying(
 
 # Early stopping
 
-FIGURES = st.one_of(
+VALUES = st.one_of(
     st.sampled_from([0.5, 0.5, 0.25, 1.0, 0.0, -0.0, math.nan, math.inf, -math.inf]),
     st.floats(-2, 2, width=32).filter(lambda x: x == 0 or abs(x) > 1e-30),
     st.sampled_from([0.1, 0.2, 0.3, 0.3 - 1e-9, 0.3 + 1e-9, 0.1 + 0.2]),
@@ -188,7 +188,7 @@ FIGURES = st.one_of(
 
 
 class Model:
-    """Stands in for what is trained: its only weight is the number of the epoch."""
+    """Stands in for a model: its only weight is the number of the epoch."""
 
     def __init__(self) -> None:
         self.stop_training = False
@@ -202,14 +202,14 @@ class Model:
         self.weights = weights
 
 
-def watch(callback: Any, model: Model, figures: list[float]) -> list[float]:
-    """Report an epoch's figure after the other; return in which the training stops."""
+def watch(callback: Any, model: Model, values: list[float]) -> list[float]:
+    """Report a value per epoch; return the epoch in which training stops."""
     callback.set_model(model)
-    callback.set_params({"epochs": len(figures), "steps": 1})
+    callback.set_params({"epochs": len(values), "steps": 1})
     callback.on_train_begin()
-    for epoch, figure in enumerate(figures):
+    for epoch, value in enumerate(values):
         model.weights = [np.full(1, float(epoch))]
-        callback.on_epoch_end(epoch, {"figure": figure, "other": 0.0})
+        callback.on_epoch_end(epoch, {"metric": value, "other": 0.0})
         if model.stop_training:
             break
     callback.on_train_end()
@@ -217,7 +217,7 @@ def watch(callback: Any, model: Model, figures: list[float]) -> list[float]:
 
 
 @given(
-    figures=st.lists(FIGURES, min_size=1, max_size=12),
+    values=st.lists(VALUES, min_size=1, max_size=12),
     patience=st.integers(0, 4),
     min_delta=st.sampled_from([0, 0.0, 0.1, 0.25, 1e-9, 0.3]),
     mode=st.sampled_from(["min", "max"]),
@@ -227,36 +227,36 @@ def watch(callback: Any, model: Model, figures: list[float]) -> list[float]:
 @example([1.0, math.nan, 0.5, 0.5, 0.5], 1, 0, "min", True)
 @example([1.0, 1.0], 0, 0, "min", False)
 @example([0.3, 0.3 - 1e-9, 0.3 - 2e-9], 1, 0, "min", False)
-def test_early_stopping_stops_where_keras_stops(
-    figures: list[float], patience: int, min_delta: float, mode: str, restore: bool
+def test_early_stopping_stops_in_the_same_epoch_as_keras(
+    values: list[float], patience: int, min_delta: float, mode: str, restore: bool
 ) -> None:
     rules = {"min_delta": min_delta, "patience": patience, "mode": mode}
     rules |= {"restore_best_weights": restore}
     ours, theirs = Model(), Model()
     stopping = kvt.EarlyStopping(
-        "figure", get_weights=ours.get_weights, set_weights=ours.set_weights, **rules
+        "metric", get_weights=ours.get_weights, set_weights=ours.set_weights, **rules
     )
-    expected = watch(keras.callbacks.EarlyStopping("figure", **rules), theirs, figures)
-    assert watch(stopping, ours, figures) == expected
+    expected = watch(keras.callbacks.EarlyStopping("metric", **rules), theirs, values)
+    assert watch(stopping, ours, values) == expected
     # One object can watch several trainings, as in Keras.
     again = Model()
     stopping._get_weights, stopping._set_weights = again.get_weights, again.set_weights
-    assert watch(stopping, again, figures) == expected
+    assert watch(stopping, again, values) == expected
 
 
 @pytest.mark.parametrize("monitor", ["loss", "val_loss", "accuracy", "val_accuracy"])
-def test_auto_knows_losses_and_accuracies_as_keras_does(monitor: str) -> None:
+def test_mode_auto_is_that_of_keras_for_losses_and_accuracies(monitor: str) -> None:
     theirs = keras.callbacks.EarlyStopping(monitor)
     theirs.set_model(train_in_keras())
     theirs._set_monitor_op()
-    for figure in (0.75, 0.25):
+    for value in (0.75, 0.25):
         ours = Monitor(monitor)
         ours.improves({monitor: 0.5})
-        better = bool(theirs._is_improvement(figure, 0.5))
-        assert ours.improves({monitor: figure}) == better
+        better = bool(theirs._is_improvement(value, 0.5))
+        assert ours.improves({monitor: value}) == better
 
 
-def test_early_stopping_ends_both_trainings_in_the_same_epoch() -> None:
+def test_early_stopping_stops_keras_and_kvt() -> None:
     stopping = {"keras": kvt.EarlyStopping(patience=1), "kvt": kvt.EarlyStopping()}
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     model.compile(loss="mse", optimizer=keras.optimizers.SGD(0.9))
@@ -282,32 +282,38 @@ def test_early_stopping_ends_both_trainings_in_the_same_epoch() -> None:
     assert in_kvt.history["val_loss"] == [3.0, 2.0, 2.5]
 
 
-REFUSED = {
-    "patience -1": ({"patience": -1}, "patience is -1; it must be .* at least 0; 0"),
-    "min_delta -1": ({"min_delta": -1.0}, "min_delta is -1.0; .* at least 0; 0"),
+INVALID = {
+    "patience -1": (
+        {"patience": -1},
+        "patience is -1; .* at least 0; use 0",
+    ),
+    "min_delta -1": ({"min_delta": -1.0}, "min_delta is -1.0; .* at least 0; use 0"),
     "min_delta nan": ({"min_delta": math.nan}, "min_delta is nan; it must be"),
     "mode": ({"mode": "best"}, "mode is 'best' for val_loss; it must be 'min' or"),
-    "auto": ({"monitor": "f1"}, "mode is 'auto' for f1; .*; say whether lower or"),
-    "restore": ({"restore_best_weights": True}, "needs get_weights .*; pass both"),
+    "auto": ({"monitor": "f1"}, "mode is 'auto' for f1; .*; use 'min' if lower"),
+    "restore": (
+        {"restore_best_weights": True},
+        "is True; it needs get_.*; pass both",
+    ),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_bad_rules_are_refused_when_they_are_made(case: str) -> None:
-    rules, message = REFUSED[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_an_invalid_argument_is_rejected_at_once(case: str) -> None:
+    rules, message = INVALID[case]
     with pytest.raises(ValueError, match=message):
         kvt.EarlyStopping(**rules)
 
 
-def test_waiting_for_validation_that_will_not_be_is_refused_before_any_step() -> None:
+def test_a_metric_of_validation_is_rejected_without_validation() -> None:
     def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-        raise AssertionError("a step was made")
+        raise AssertionError("a step ran")
 
-    with pytest.raises(ValueError, match="'val_loss', and nothing is validated; pass"):
+    with pytest.raises(ValueError, match=r"'val_loss'; it needs validation, .*; pass"):
         kvt.fit(step, step, X, Y, verbose=0, callbacks=[kvt.EarlyStopping()])
 
 
-def test_unknown_figure_is_refused_after_one_step() -> None:
+def test_an_unknown_metric_is_rejected_after_one_step() -> None:
     steps = []
 
     def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
@@ -315,19 +321,19 @@ def test_unknown_figure_is_refused_after_one_step() -> None:
         return {"loss": np.float32(1), "accuracy": np.float32(1)}
 
     stopping = kvt.EarlyStopping("acc", mode="max")
-    message = "monitor is 'acc'; it must be one of .*: loss, accuracy; name one"
+    message = "monitor is 'acc'; it must be a metric of .*; use one of: loss, accuracy"
     with pytest.raises(ValueError, match=message):
         kvt.fit(step, step, X, Y, batch_size=1, verbose=0, callbacks=[stopping])
     assert len(steps) == 1
 
 
-def test_unknown_figure_of_validation_is_refused_after_one_epoch() -> None:
+def test_an_unknown_metric_of_validation_is_rejected_after_one_epoch() -> None:
     stopping = kvt.EarlyStopping("val_acc", mode="max")
-    with pytest.raises(ValueError, match=r"monitor is 'val_acc'; .* val_accuracy;"):
+    with pytest.raises(ValueError, match=r"monitor is 'val_acc'; .* val_accuracy"):
         train_in_numpy(stopping)
 
 
-def test_best_weights_are_given_back_when_training_fails() -> None:
+def test_the_best_weights_are_restored_if_training_fails() -> None:
     weights = [np.zeros(1)]
 
     def set_weights(new: list[np.ndarray]) -> None:

@@ -1,4 +1,4 @@
-"""What is saved is whole or not there, and training goes on from it bit for bit."""
+"""Checkpoints are complete or absent, and training continues from them bit for bit."""
 
 import contextlib
 import math
@@ -21,7 +21,7 @@ State = list[np.ndarray]
 
 
 class PowerCut(kvt.Callback):
-    """Ends a training in a given step, counted from 0 over all epochs."""
+    """Stops a training in a given step, counted from 0 over all epochs."""
 
     def __init__(self, step: int) -> None:
         self.left = step
@@ -33,7 +33,7 @@ class PowerCut(kvt.Callback):
 
 
 class Training:
-    """A weight with momentum on three batches an epoch, new in each process."""
+    """A weight with momentum, trained on three batches per epoch."""
 
     def __init__(self, directory: Path) -> None:
         self.state: State = [np.zeros(1, "float32"), np.zeros(1), np.array([0])]
@@ -78,7 +78,7 @@ def damage(path: Path, place: float = 0.5, bit: int = 0) -> None:
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(epochs=st.integers(1, 5), cuts=st.lists(st.integers(0, 8), max_size=3))
-def test_a_training_cut_off_anywhere_ends_with_the_same_bits_and_history(
+def test_a_training_killed_anywhere_ends_with_the_same_bits_and_history(
     tmp_path_factory: pytest.TempPathFactory, epochs: int, cuts: list[int]
 ) -> None:
     whole = Training(tmp_path_factory.mktemp("whole")).run(epochs)
@@ -93,7 +93,7 @@ def test_a_training_cut_off_anywhere_ends_with_the_same_bits_and_history(
     assert parity.same_bits(resumed.state, whole.state)
 
 
-def test_a_finished_training_goes_on_to_more_epochs(tmp_path: Path) -> None:
+def test_a_finished_training_can_be_extended(tmp_path: Path) -> None:
     Training(tmp_path / "a").run(2)
     longer = Training(tmp_path / "a").run(5)
     assert parity.same_bits(longer.state, Training(tmp_path / "b").run(5).state)
@@ -111,14 +111,14 @@ def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
     ]
 
 
-def test_best_is_the_epoch_with_the_best_figure(tmp_path: Path) -> None:
+def test_best_is_the_epoch_with_the_best_metric(tmp_path: Path) -> None:
     training = Training(tmp_path).run(5)
     losses = training.checkpoint.history["loss"]
     assert training.checkpoint.restore_best() == 1 + losses.index(min(losses))
 
 
 @pytest.mark.parametrize("how", ["bit", "cut", "empty", "digest", "longer"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
+def test_a_damaged_checkpoint_causes_a_warning_and_the_one_before_it_is_used(
     tmp_path: Path, how: str
 ) -> None:
     whole = Training(tmp_path).run(3)
@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
 
 @settings(max_examples=60)
 @given(place=st.floats(0, 1), bit=st.integers(0, 7))
-def test_no_flipped_bit_goes_unnoticed(
+def test_every_flipped_bit_is_detected(
     tmp_path_factory: pytest.TempPathFactory, place: float, bit: int
 ) -> None:
     directory = tmp_path_factory.mktemp("bits")
@@ -159,7 +159,7 @@ def test_no_flipped_bit_goes_unnoticed(
         checkpoints.read(path)
 
 
-def test_nothing_is_set_where_all_are_damaged(tmp_path: Path) -> None:
+def test_nothing_is_restored_if_all_checkpoints_are_damaged(tmp_path: Path) -> None:
     Training(tmp_path).run(3)
     for path in tmp_path.glob("epoch-*"):
         damage(path)
@@ -167,20 +167,22 @@ def test_nothing_is_set_where_all_are_damaged(tmp_path: Path) -> None:
     before = training.state
     with (
         pytest.warns(UserWarning, match="damaged"),
-        pytest.raises(ValueError, match=r"all checkpoints in .* must be whole; remove"),
+        pytest.raises(ValueError, match=r"all checkpoints in .* intact; delete"),
     ):
         training.run(3)
     assert training.state is before
 
 
-def test_a_damaged_best_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_damaged_best_checkpoint_is_rejected(tmp_path: Path) -> None:
     training = Training(tmp_path).run(2)
     damage(tmp_path / "best.checkpoint")
     with pytest.raises(ValueError, match=r"best.checkpoint is damaged"):
         training.checkpoint.restore_best()
 
 
-def test_there_is_no_best_before_an_epoch_has_ended(tmp_path: Path) -> None:
+def test_there_is_no_best_checkpoint_before_an_epoch_ends(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(FileNotFoundError, match=r"best.checkpoint"):
         Training(tmp_path).checkpoint.restore_best()
 
@@ -194,18 +196,18 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("case", OTHERS)
-def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, case: str) -> None:
+def test_a_checkpoint_of_another_model_is_rejected(tmp_path: Path, case: str) -> None:
     Training(tmp_path).run(1)
     other = Training(tmp_path)
     other.state = before = OTHERS[case]
-    message = r"epoch-00001.checkpoint is of another model .* alike; name another"
+    message = r"epoch-00001.checkpoint belongs to another model .* match; use another"
     for restore in (other.checkpoint.restore, other.checkpoint.restore_best):
         with pytest.raises(ValueError, match=message.replace("epoch-00001", r"[\w-]+")):
             restore()
     assert other.state is before
 
 
-def test_a_crash_in_the_middle_of_writing_leaves_what_was_there(
+def test_a_crash_while_writing_does_not_change_earlier_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Training(tmp_path / "whole").run(3)
@@ -225,29 +227,29 @@ def test_a_crash_in_the_middle_of_writing_leaves_what_was_there(
     assert parity.same_bits(Training(directory).run(3).state, whole.state)
 
 
-def test_a_directory_that_cannot_be_written_to_is_refused_at_once(
+def test_a_directory_that_is_not_writable_is_rejected_at_once(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").write_text("")
-    message = r"cannot save checkpoints in .*file: .*; it must be .*; name another"
+    message = r"cannot save checkpoints in .*file: .*; it must be .*; use another"
     for directory in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(OSError, match=message.replace("file:", r"file[/\w]*:")):
             kvt.Checkpoint(directory, list, list)
 
 
-def test_an_unknown_figure_is_refused_after_one_step(tmp_path: Path) -> None:
+def test_an_unknown_metric_is_rejected_after_one_step(tmp_path: Path) -> None:
     training = Training(tmp_path)
     training.checkpoint = kvt.Checkpoint(
         tmp_path, lambda: training.state, training.set_state, monitor="los", mode="min"
     )
     with pytest.raises(
-        ValueError, match=r"monitor is 'los'; it must be one of .* loss"
+        ValueError, match=r"monitor is 'los'; it must be a metric of .*: loss"
     ):
         training.run(1)
     assert training.state[2] == 1
 
 
-def test_bits_pass_through_a_checkpoint_unchanged(tmp_path: Path) -> None:
+def test_a_checkpoint_preserves_all_bits(tmp_path: Path) -> None:
     state = [
         np.array([math.nan, -math.nan, -0.0, 1e-45, math.inf], "float32"),
         np.zeros((0, 3)),

@@ -1,4 +1,4 @@
-"""What holds for many steps in one graph: it is the loop, bit for bit, and faster."""
+"""Many steps per call have the results of the loop, bit for bit."""
 
 import subprocess
 import sys
@@ -69,7 +69,7 @@ def trainings(draw: st.DrawFn, largest: int) -> tuple[Section, Section]:
 
 
 @pytest.mark.parametrize("notebook", sections.MODELS)
-def test_many_steps_a_call_leave_the_bits_of_single_steps(notebook: str) -> None:
+def test_many_steps_per_call_have_the_bits_of_single_steps(notebook: str) -> None:
     @settings(max_examples=6 if notebook.startswith("04") else 9)
     @given(training=trainings(LARGEST[notebook]), mode=st.sampled_from(MODES[1:]))
     def property_holds(training: tuple[Section, Section], mode: int | str) -> None:
@@ -96,7 +96,7 @@ def under_xla(request: pytest.FixtureRequest) -> tuple[Section, sections.Run]:
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-def test_xla_computes_the_same_however_many_steps_a_call(
+def test_xla_has_the_same_bits_for_any_number_of_steps_per_call(
     under_xla: tuple[Section, sections.Run], mode: int | str
 ) -> None:
     section, single = under_xla
@@ -104,11 +104,11 @@ def test_xla_computes_the_same_however_many_steps_a_call(
     assert_same(train(section, **options, jit_compile=True), single)
 
 
-# What the loop is told
+# Callbacks and metrics
 
 
 def line(rate: float = 0.1) -> tuple[Any, Any, Callable[[], np.ndarray]]:
-    """Return train step, test step and weight of a line, one figure an example too."""
+    """Return train step, test step and weight of a line; one metric is per example."""
     w = tf.Variable([[3.0]])
 
     @tf.function
@@ -145,12 +145,12 @@ def fit_line(n: int, **options: Any) -> tuple[dict[str, list[float]], bytes, Log
     ("mode", "numbers"),
     [(1, [0, 1, 2, 3, 4]), (2, [1, 3, 5]), (5, [4]), (7, [6]), ("epoch", [4])],
 )
-def test_callbacks_hear_once_an_execution_with_the_number_that_keras_gives(
+def test_callbacks_are_called_once_per_execution_with_the_number_of_keras(
     mode: int | str, numbers: list[int]
 ) -> None:
     _, _, log = fit_line(9, batch_size=2, epochs=2, steps_per_execution=mode)
-    heard = [call[1] for call in log.calls if call[0] == "on_train_batch_end"]
-    assert heard == numbers * 2
+    numbers_called = [call[1] for call in log.calls if call[0] == "on_train_batch_end"]
+    assert numbers_called == numbers * 2
     assert log.calls[1] == (
         "set_params",
         {"epochs": 2, "steps": 5, "validation": False},
@@ -160,7 +160,7 @@ def test_callbacks_hear_once_an_execution_with_the_number_that_keras_gives(
 
 
 def keras_numbers(steps_per_execution: int) -> list[int]:
-    """Return what Keras tells its callbacks in an epoch of 9 examples at 2."""
+    """Return the numbers that Keras passes in an epoch of 9 examples, 2 per batch."""
     import keras
 
     heard = []
@@ -178,24 +178,24 @@ def keras_numbers(steps_per_execution: int) -> list[int]:
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-def test_running_figures_are_those_after_the_executions_last_step(
+def test_running_metrics_are_those_after_the_last_step_of_the_execution(
     mode: int | str,
 ) -> None:
     _, _, single = fit_line(23, batch_size=2)
     _, _, log = fit_line(23, batch_size=2, steps_per_execution=mode)
 
-    def figures(log: Log) -> dict[int, Any]:
+    def metrics(log: Log) -> dict[int, Any]:
         return {
             min(call[1], 11): call[2]
             for call in log.calls
             if call[0] == "on_train_batch_end"
         }
 
-    assert figures(log).items() <= figures(single).items()
+    assert metrics(log).items() <= metrics(single).items()
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-def test_weights_of_examples_resuming_and_validation_data_work_alike(
+def test_sample_weights_resuming_and_validation_data_have_the_same_results(
     mode: int | str,
 ) -> None:
     n = 23
@@ -236,20 +236,20 @@ def test_a_callback_can_stop_the_training() -> None:
     mode=st.sampled_from(MODES),
 )
 @settings(max_examples=15)
-def test_evaluation_is_the_same_and_updates_nothing(
+def test_evaluation_has_the_same_results_and_updates_nothing(
     n: int, batch_size: int, mode: int | str
 ) -> None:
     _, test_step, weight = line()
     before = weight()
     expected = kvt.evaluate(test_step, *points(n), batch_size=batch_size)
-    figures = kvt.evaluate(
+    metrics = kvt.evaluate(
         test_step, *points(n), batch_size=batch_size, steps_per_execution=mode
     )
-    assert figures == expected
+    assert metrics == expected
     assert weight() == before
 
 
-def test_xla_compiles_single_steps_too() -> None:
+def test_xla_compiles_single_steps() -> None:
     history, weight, _ = fit_line(23, batch_size=4, jit_compile=True)
     single, expected, _ = fit_line(23, batch_size=4)
     np.testing.assert_allclose(history["loss"], single["loss"], rtol=1e-5)
@@ -262,7 +262,7 @@ def test_xla_compiles_single_steps_too() -> None:
     ("mode", "place"),
     [(1, "step 3 of 6"), (4, "step 4 of 6"), ("epoch", "step 6 of 6")],
 )
-def test_a_loss_that_is_not_finite_is_noticed_after_its_execution(
+def test_a_loss_that_is_not_finite_is_reported_after_its_execution(
     mode: int | str, place: str
 ) -> None:
     x, y = points(6)
@@ -291,12 +291,12 @@ numbers = st.floats(-1e6, 1e6, width=32)
     dtype=st.sampled_from(["float32", "float64"]),
     size=st.integers(1, 17),
 )
-def test_many_batches_are_added_as_one_after_the_other(
+def test_adding_many_batches_has_the_bits_of_adding_one_after_the_other(
     values: list[list[float]], dtype: str, size: int
 ) -> None:
     rows = np.array(values, dtype)
     logs = {"loss": rows[:, 0], "accuracy": np.ascontiguousarray(rows[:, :size])}
-    one, all_at_once = Mean(), compiled.Means()
+    one, all_at_once = Mean(), compiled.StackedMean()
     for start in (0, len(rows)):  # twice, so that the second starts from the first
         for loss, hits in zip(*logs.values(), strict=True):
             one.update({"loss": loss, "accuracy": hits}, size)
@@ -304,7 +304,7 @@ def test_many_batches_are_added_as_one_after_the_other(
         assert all_at_once.result() == one.result(), start
 
 
-def test_examples_are_taken_in_their_order() -> None:
+def test_take_copies_rows_in_the_given_order() -> None:
     x = np.arange(15, dtype=np.uint8).reshape(5, 3)
     order = np.array([4, 0, 3])
     tensor = compiled._take(x[::-1], order)
@@ -312,7 +312,7 @@ def test_examples_are_taken_in_their_order() -> None:
     np.testing.assert_array_equal(tensor, x[::-1][order])
 
 
-def test_an_epoch_reads_the_loader_s_images_where_they_lie() -> None:
+def test_an_epoch_reads_the_loaded_images_in_place() -> None:
     x = data.load("digits").x_train
     before = compiled._in_place(x)
     x[0, 0] = 0.5
@@ -329,11 +329,11 @@ def test_an_epoch_copies_what_it_cannot_read_in_place(how: str) -> None:
         x = x[::-1]
     x[...] = values
     x.flags.writeable = how != "read only"
-    rows = tf.gather(compiled._in_place(x), range(11))  # which ends the process else
+    rows = tf.gather(compiled._in_place(x), range(11))  # crashes if unaligned
     np.testing.assert_array_equal(rows, values)
 
 
-def test_images_may_stay_bytes_until_their_batch_is_cast() -> None:
+def test_a_step_may_cast_images_of_bytes_batch_by_batch() -> None:
     section = sections.define("02_logistic_regression", train_size=40)
     section["session"].close()
     step = section["train_step"]
@@ -353,7 +353,7 @@ def step_y() -> Any:
     return tf.TensorSpec((None, 10), tf.float32)
 
 
-# Refusals
+# Invalid arguments
 
 
 @pytest.mark.parametrize("dialect", [in_tensorflow_1, in_numpy])
@@ -365,12 +365,14 @@ def step_y() -> Any:
         {"jit_compile": True},
     ],
 )
-def test_session_and_numpy_steps_are_refused_before_anything_runs(
+def test_session_and_numpy_steps_are_rejected_before_anything_runs(
     dialect: Callable[[float], tuple[Any, Any, Any]], mode: dict[str, Any]
 ) -> None:
     train_step, test_step, weight = dialect(0.1)
     log, before = Log(), weight().copy()
-    message = r"train_step is a function; .* need a tf\.function; decorate it with @tf"
+    message = (
+        r"train_step is a function; it must be a tf\.function .*; decorate it with"
+    )
     with pytest.raises(TypeError, match=message):
         kvt.fit(train_step, test_step, *points(9), callbacks=[log], **mode)
     assert log.calls == []
@@ -379,7 +381,7 @@ def test_session_and_numpy_steps_are_refused_before_anything_runs(
         kvt.evaluate(test_step, *points(9), **mode)
 
 
-def test_a_test_step_is_refused_before_the_first_update() -> None:
+def test_an_invalid_test_step_is_rejected_before_the_first_update() -> None:
     train_step, test_step, weight = line()
     with pytest.raises(TypeError, match="test_step is a function"):
         kvt.fit(
@@ -393,7 +395,7 @@ def test_a_test_step_is_refused_before_the_first_update() -> None:
 
 
 @pytest.mark.parametrize("name", ["x", "validation_data"])
-def test_batches_that_come_one_by_one_are_refused(name: str) -> None:
+def test_a_source_of_batches_is_rejected(name: str) -> None:
     train_step, test_step, weight = line()
     stream = [points(4), points(3)]
     x, y = points(9)
@@ -407,14 +409,14 @@ def test_batches_that_come_one_by_one_are_refused(name: str) -> None:
     ("value", "error"),
     [(0, ValueError), (2.0, TypeError), ("all", TypeError), (True, TypeError)],
 )
-def test_another_number_of_steps_is_refused(value: Any, error: type[Exception]) -> None:
+def test_an_invalid_step_count_is_rejected(value: Any, error: type[Exception]) -> None:
     train_step, test_step, _ = line()
     message = f"steps_per_execution is {value!r}; it must be an integer of at least 1"
     with pytest.raises(error, match=message):
         kvt.fit(train_step, test_step, *points(9), steps_per_execution=value)
 
 
-def test_single_steps_need_no_tensorflow() -> None:
+def test_single_steps_do_not_import_tensorflow() -> None:
     code = (
         "import sys, kvt, numpy as np; x = np.zeros((4, 1)); "
         "step = lambda x, y: {'loss': 0.0}; "

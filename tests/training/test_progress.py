@@ -1,4 +1,4 @@
-"""What holds for the progress bar: in a terminal, in Jupyter, and in what is saved."""
+"""The progress bar: in a terminal, in Jupyter, in a file, and in a saved notebook."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ RunIn = Callable[..., str]
 
 
 class Clock:
-    """Seconds that pass only when somebody lets them."""
+    """A clock that a test moves by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -42,7 +42,7 @@ def train(
     validation_seconds: float = 0.0,
     fails_at: int | None = None,
 ) -> None:
-    """Run `fit` whose steps take `seconds` each, by the bar's clock."""
+    """Run `fit`; by the clock of the bar, each step takes `seconds`."""
     clock = Clock()
     done = 0
 
@@ -78,8 +78,7 @@ def train(
 
 @pytest.fixture
 def in_terminal(monkeypatch: pytest.MonkeyPatch) -> RunIn:
-    """Return a function that runs another under a pseudo-terminal; it returns all
-    that was written."""
+    """Return a function that runs another in a pseudo-terminal, for its output."""
 
     def run(action: Callable[..., object], columns: int = 80) -> str:
         master, slave = pty.openpty()
@@ -103,19 +102,19 @@ def in_terminal(monkeypatch: pytest.MonkeyPatch) -> RunIn:
 
 
 def read_all(master: int, written: list[bytes]) -> None:
-    """Read until the other side is closed, which Linux tells by an error."""
+    """Read until the other side is closed, which raises an error on Linux."""
     with contextlib.suppress(OSError):
         while chunk := os.read(master, 4096):
             written.append(chunk)
 
 
 def live(written: str) -> list[str]:
-    """Return every state of the live line: what is drawn and then drawn over."""
+    """Return every state of the live line: each text that was drawn over later."""
     return re.findall(r"\r\x1b\[K([^\r\n]+)(?=\r\x1b\[K)", written)
 
 
 def screen(written: str, columns: int) -> list[str]:
-    """Show what is left on a terminal, and refuse what it could not undo."""
+    """Return the final content of a terminal; fail if a line was wrapped."""
     lines, column = [""], 0
     for token in re.findall(r"\x1b\[K|[^\x1b]", written):
         if token == "\r":
@@ -131,7 +130,7 @@ def screen(written: str, columns: int) -> list[str]:
     return lines
 
 
-def test_live_line_shows_where_the_training_is(in_terminal: RunIn) -> None:
+def test_the_live_line_shows_the_state_of_the_training(in_terminal: RunIn) -> None:
     first, second, third, last = live(in_terminal(train, columns=120))
     assert first == (
         "Epoch 1/1  ━━━━━━╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌╌  5/20 steps  4/s  4 s left"
@@ -142,7 +141,7 @@ def test_live_line_shows_where_the_training_is(in_terminal: RunIn) -> None:
     assert "━" * 24 + "  20/20 steps  4/s  0 s left  loss" in last
 
 
-def test_every_epoch_leaves_one_clean_line(in_terminal: RunIn) -> None:
+def test_one_clean_line_remains_per_epoch(in_terminal: RunIn) -> None:
     written = in_terminal(lambda: train(epochs=2, interval=0))
     assert screen(written, 80) == [
         "Epoch 1/2  loss 0.250  accuracy 0.750",
@@ -152,7 +151,9 @@ def test_every_epoch_leaves_one_clean_line(in_terminal: RunIn) -> None:
 
 
 @pytest.mark.parametrize("interval", [0.25, 1.0, 3.0])
-def test_drawings_are_an_interval_apart(in_terminal: RunIn, interval: float) -> None:
+def test_drawings_are_at_least_an_interval_apart(
+    in_terminal: RunIn, interval: float
+) -> None:
     written = in_terminal(lambda: train(interval=interval, steps=100))
     done = [int(re.findall(r"(\d+)/100 steps", line)[0]) for line in live(written)]
     assert len(done) >= 100 * 0.25 / (interval + 0.25) - 1
@@ -160,14 +161,14 @@ def test_drawings_are_an_interval_apart(in_terminal: RunIn, interval: float) -> 
 
 
 @pytest.mark.parametrize("columns", [8, 20, 40, 79, 80, 100, 200])
-def test_live_line_never_wraps(in_terminal: RunIn, columns: int) -> None:
+def test_the_live_line_never_wraps(in_terminal: RunIn, columns: int) -> None:
     written = in_terminal(lambda: train(interval=0, steps=375), columns=columns)
     assert len(live(written)) == 375
     assert max(map(len, live(written))) < columns
 
 
-def test_figures_fit_an_ordinary_terminal(in_terminal: RunIn) -> None:
-    """The bar gives way: 80 columns show ten epochs of MNIST, figures and all."""
+def test_all_metrics_fit_into_80_columns(in_terminal: RunIn) -> None:
+    """The bar shrinks: 80 columns show ten epochs of MNIST and all metrics."""
 
     def action() -> None:
         train(steps=375, epochs=10, seconds=0.001, interval=0.01)
@@ -178,11 +179,11 @@ def test_figures_fit_an_ordinary_terminal(in_terminal: RunIn) -> None:
     assert all("━" in line or "╌" in line for line in lines)
 
 
-def test_clock_that_stands_still_draws_nothing(in_terminal: RunIn) -> None:
+def test_nothing_is_drawn_while_no_time_passes(in_terminal: RunIn) -> None:
     assert live(in_terminal(lambda: train(seconds=0, interval=0))) == []
 
 
-def test_validation_does_not_slow_the_rate(in_terminal: RunIn) -> None:
+def test_validation_does_not_change_the_rate(in_terminal: RunIn) -> None:
     written = in_terminal(lambda: train(epochs=3, validation_seconds=60.0))
     lines = live(written)
     assert len(lines) == 12
@@ -190,7 +191,9 @@ def test_validation_does_not_slow_the_rate(in_terminal: RunIn) -> None:
     assert [line.split(" s left")[0][-1] for line in lines] == ["4", "2", "1", "0"] * 3
 
 
-def test_failed_training_leaves_the_line_to_the_traceback(in_terminal: RunIn) -> None:
+def test_a_failed_training_clears_the_line(
+    in_terminal: RunIn,
+) -> None:
     def action() -> None:
         with pytest.raises(RuntimeError, match="the step failed"):
             train(interval=0, epochs=2, fails_at=27)
@@ -221,7 +224,7 @@ def by_hooks(steps: int | None, *batches: int) -> Callable[[], None]:
     return action
 
 
-def test_unknown_number_of_steps_shows_those_done(in_terminal: RunIn) -> None:
+def test_steps_are_counted_if_their_number_is_unknown(in_terminal: RunIn) -> None:
     written = in_terminal(by_hooks(None, 0, 1))
     assert live(written) == [
         "Epoch 1/1  1 steps  1/s  loss 0.500",
@@ -241,16 +244,18 @@ def test_executions_beyond_the_last_step_count_as_the_last(in_terminal: RunIn) -
 
 
 @pytest.mark.parametrize("seconds", [0, 0.001, 100])
-def test_pipe_gets_one_steady_line_an_epoch(
+def test_a_pipe_gets_one_line_per_epoch(
     capsys: pytest.CaptureFixture[str], seconds: float
 ) -> None:
     train(epochs=10, steps=3, interval=0, seconds=seconds, validation_seconds=1)
-    figures = "loss 0.250  accuracy 0.750  val_loss 0.500  val_accuracy 1.000"
-    expected = [f"Epoch {n:2}/10  {figures}\n" for n in range(1, 11)]
+    metrics = "loss 0.250  accuracy 0.750  val_loss 0.500  val_accuracy 1.000"
+    expected = [f"Epoch {n:2}/10  {metrics}\n" for n in range(1, 11)]
     assert capsys.readouterr() == ("".join(expected), "")
 
 
-def test_keras_fed_by_a_generator_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_bar_works_in_keras_with_generators(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     import keras
 
     def batches() -> Any:
@@ -329,32 +334,32 @@ def outputs(notebook: Path, cell: int) -> list[str]:
     return [out.get("text") or out["data"]["text/plain"] for out in saved]
 
 
-def test_saved_notebook_holds_the_header_and_a_line_an_epoch(notebook: Path) -> None:
+def test_a_saved_notebook_has_the_header_and_a_line_per_epoch(notebook: Path) -> None:
     assert outputs(notebook, 1) == [
         "2 epochs of 3 steps",
         "Epoch 1/2  loss 0.250\nEpoch 2/2  loss 0.250\n",
     ]
 
 
-def test_bar_is_live_in_jupyter(notebook: Path) -> None:
+def test_the_bar_is_live_in_jupyter(notebook: Path) -> None:
     printed, lines = outputs(notebook, 2)
     steps = [f"'Epoch {e}/2: {n}/3 steps'" for e in (1, 2) for n in (1, 2, 3)]
     assert re.findall(r"'[^']*'", lines) == steps
-    # 3 steps and a wipe an epoch, and a wipe in the end that gives the header back.
+    # Per epoch 3 steps and a removal; at the end a removal that restores the header.
     assert printed == "9 2 epochs of 3 steps\n"
 
 
-def test_failed_training_gives_the_display_back(notebook: Path) -> None:
+def test_a_failed_training_restores_the_header(notebook: Path) -> None:
     header, printed = outputs(notebook, 3)
     assert header == "2 epochs of 3 steps"
     assert printed.startswith("Epoch 1/2  loss 0.250\nloss became nan in ")
 
 
-def test_saved_notebook_holds_no_control_characters(notebook: Path) -> None:
+def test_a_saved_notebook_has_no_control_characters(notebook: Path) -> None:
     assert not re.findall(r"\\r|\\u001b|\\b", notebook.read_text())
 
 
-def test_second_run_is_what_nbval_compares_with(notebook: Path) -> None:
+def test_a_second_run_has_the_same_outputs(notebook: Path) -> None:
     """nbval sees what is displayed first and no update: both must be the same."""
     options = "-q -p no:cacheprovider --rootdir=. --nbval --nbval-current-env"
     run = subprocess.run(

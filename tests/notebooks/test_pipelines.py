@@ -1,4 +1,4 @@
-"""Section 05, input pipelines: same batches, same bits, whoever cut them."""
+"""Notebook 08, input pipelines: the same batches give the same bits."""
 
 import contextlib
 import warnings
@@ -16,20 +16,22 @@ from kvt import data
 from kvt.compare import parity
 from tests.notebooks import recipes
 
+NOTEBOOK = "08_pipelines_and_tensorboard"
 CHAPTER = "Input pipelines"
 DIALECTS = ("keras", "tf2", "tf1")
 Namespace = dict[str, Any]
 Run = tuple[list[Any], dict[str, list[float]]]
 
 sizes = st.integers(1, 30)
-# Each example trains several networks: few of them, and no search for a smaller one.
+# Each example trains several networks, so few are drawn, and none is made smaller.
 few = settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.fixture(scope="module")
 def chapter() -> Namespace:
-    """Leave what the chapter leaves, on few examples with short last batches."""
-    return recipes.run(CHAPTER, train_size=60, batch_size=7, epochs=2, seed=3)
+    """Run the chapter on few examples, with short last batches."""
+    values = {"train_size": 60, "batch_size": 7, "epochs": 2, "seed": 3}
+    return recipes.run(NOTEBOOK, CHAPTER, **values)
 
 
 def check_same(reference: Run, other: Run, epochs: int) -> None:
@@ -47,18 +49,18 @@ def differ(one: Run, other: Run) -> bool:
 
 
 def check_chapter(left: Namespace) -> None:
-    assert set(left["fed"]) == {
+    assert set(left["input_runs"]) == {
         (kind, dialect)
         for kind in ("arrays", "tf.data", "generator")
         for dialect in DIALECTS
     }
-    for run in left["fed"].values():
-        check_same(left["fed"]["arrays", "keras"], run, left["epochs"])
+    for run in left["input_runs"].values():
+        check_same(left["input_runs"]["arrays", "keras"], run, left["epochs"])
     for run in (left["reshuffled_tf2"], left["reshuffled_tf1"]):
         check_same(left["reshuffled_keras"], run, left["epochs"])
 
 
-def test_nine_trainings_hold_the_same_bits(chapter: Namespace) -> None:
+def test_nine_trainings_end_in_the_same_bits(chapter: Namespace) -> None:
     check_chapter(chapter)
 
 
@@ -78,32 +80,26 @@ def test_nine_trainings_hold_the_same_bits(chapter: Namespace) -> None:
     ids=["one batch, one epoch", "batches of one, no validation"],
 )
 def test_chapter_holds_for_other_parameters(values: dict[str, Any]) -> None:
-    aside = ("notes", "order", "short", "validation", "buffer")  # of other data
+    aside = ("notes", "order", "short", "validation", "buffer")  # train no recipe
     without = tuple(f"pipes-{name}" for name in aside)
-    check_chapter(recipes.run(CHAPTER, without=without, **values))
+    check_chapter(recipes.run(NOTEBOOK, CHAPTER, without=without, **values))
 
 
-def test_input_has_the_order_of_the_shared_recipes(chapter: Namespace) -> None:
-    sgd = keras.optimizers.SGD(chapter["learning_rate"])
-    run = chapter["train_keras"](sgd)
-    check_same(run, chapter["fed"]["generator", "tf2"], chapter["epochs"])
+def test_a_new_order_in_each_epoch_changes_the_training(chapter: Namespace) -> None:
+    assert differ(chapter["input_runs"]["arrays", "keras"], chapter["reshuffled_keras"])
 
 
-def test_an_order_for_each_epoch_is_another_training(chapter: Namespace) -> None:
-    assert differ(chapter["fed"]["arrays", "keras"], chapter["reshuffled_keras"])
-
-
-def test_one_batch_exchanged_fails_the_check(chapter: Namespace) -> None:
+def test_two_batches_swapped_fail_the_check(chapter: Namespace) -> None:
     ordered = list(chapter["ordered"].as_numpy_iterator())
     swapped = [ordered[1], ordered[0], *ordered[2:]]
-    run = chapter["feed_tf2"](swapped, **chapter["held_back"])
+    run = chapter["train_tf2"](swapped, **chapter["held_back"])
     with pytest.raises(AssertionError):
-        chapter["agree"](chapter["fed"]["arrays", "keras"], {"tf2": run})
+        chapter["agree"](chapter["input_runs"]["arrays", "keras"], {"tf2": run})
 
 
 @contextlib.contextmanager
 def changed(namespace: Namespace, **values: Any) -> Iterator[None]:
-    """Give the chapter's functions other parameters for a while."""
+    """Give the chapter's functions other parameters inside the `with` block."""
     before = {name: namespace[name] for name in values}
     namespace.update(values)
     try:
@@ -115,18 +111,18 @@ def changed(namespace: Namespace, **values: Any) -> Iterator[None]:
 def pipeline(
     rows: tuple[np.ndarray, np.ndarray], batch_size: int, shuffle: str, seed: int
 ) -> tf.data.Dataset:
-    """Return a Dataset of batches, its orders counted from the beginning."""
+    """Return a Dataset of batches that has drawn no order yet."""
     keras.utils.set_random_seed(seed)
     dataset = tf.data.Dataset.from_tensor_slices(rows)
     if shuffle != "none":
-        anew = shuffle == "anew"
+        each = shuffle == "each epoch"
         dataset = dataset.shuffle(
-            len(rows[0]), seed=seed, reshuffle_each_iteration=anew
+            len(rows[0]), seed=seed, reshuffle_each_iteration=each
         )
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-@pytest.mark.parametrize("shuffle", ["none", "once", "anew"])
+@pytest.mark.parametrize("shuffle", ["none", "once", "each epoch"])
 @few
 @given(sizes, sizes, st.integers(1, 3), st.integers(0, 99))
 def test_keras_and_raw_agree_on_a_dataset(
@@ -137,11 +133,11 @@ def test_keras_and_raw_agree_on_a_dataset(
     for dialect in ("keras", "tf2"):
         given_ = pipeline(rows, batch_size, shuffle, seed)
         with changed(chapter, epochs=epochs):
-            runs[dialect] = chapter[f"feed_{dialect}"](
+            runs[dialect] = chapter[f"train_{dialect}"](
                 given_,
                 validation_data=pipeline(rows, 4, "none", seed),
-                # Without it, Keras gives its epochs every second order.
-                steps_per_epoch=len(given_) if shuffle == "anew" else None,
+                # Without it, Keras's epochs get every second order.
+                steps_per_epoch=len(given_) if shuffle == "each epoch" else None,
             )
     check_same(runs["keras"], runs["tf2"], epochs)
 
@@ -163,18 +159,18 @@ def test_keras_and_raw_agree_on_a_generator_and_on_arrays(
 
     with changed(chapter, epochs=epochs):
         runs = [
-            chapter[f"feed_{dialect}"](cut(), steps_per_epoch=len(starts))
+            chapter[f"train_{dialect}"](cut(), steps_per_epoch=len(starts))
             for dialect in DIALECTS
         ]
-        if shuffle:  # as fit does with rows
-            arrays = chapter["feed_keras"](x, y, batch_size=batch_size)
+        if shuffle:  # as fit does with arrays
+            arrays = chapter["train_keras"](x, y, batch_size=batch_size)
         else:
-            arrays = chapter["feed_keras"](pipeline((x, y), batch_size, "none", 0))
+            arrays = chapter["train_keras"](pipeline((x, y), batch_size, "none", 0))
     for run in runs:
         check_same(arrays, run, epochs)
 
 
-def test_keras_skips_every_second_order_unless_steps_are_given(
+def test_keras_skips_every_second_order_without_steps_per_epoch(
     chapter: Namespace,
 ) -> None:
     orders, seen = chapter["orders"], chapter["seen"]
@@ -185,17 +181,17 @@ def test_keras_skips_every_second_order_unless_steps_are_given(
 
 
 def test_prefetch_changes_no_bit(chapter: Namespace) -> None:
-    run = chapter["feed_tf2"](chapter["ordered"], **chapter["held_back"])
-    check_same(chapter["fed"]["tf.data", "tf2"], run, chapter["epochs"])
+    run = chapter["train_tf2"](chapter["ordered"], **chapter["held_back"])
+    check_same(chapter["input_runs"]["tf.data", "tf2"], run, chapter["epochs"])
 
 
-def test_order_of_an_epoch_is_the_same_in_every_iterator(chapter: Namespace) -> None:
+def test_orders_by_epoch_are_the_same_in_every_iterator(chapter: Namespace) -> None:
     first, second = (
         [order.tolist() for order in chapter["indices"].as_numpy_iterator()]
         for _ in range(2)
     )
     assert first == second
-    n, steps = chapter["n"], chapter["steps"]
+    n, steps = chapter["n_train"], chapter["steps"]
     epochs = [
         [row for order in first[start : start + steps] for row in order]
         for start in range(0, len(first), steps)
@@ -205,7 +201,7 @@ def test_order_of_an_epoch_is_the_same_in_every_iterator(chapter: Namespace) -> 
     assert epochs[0] != epochs[1]
 
 
-def test_training_that_is_resumed_finds_its_place_by_skip(chapter: Namespace) -> None:
+def test_resumed_training_finds_its_place_by_skip(chapter: Namespace) -> None:
     def train(model: Any, reshuffled: Any, **more: Any) -> None:
         model.fit(
             reshuffled,
@@ -230,7 +226,7 @@ def test_training_that_is_resumed_finds_its_place_by_skip(chapter: Namespace) ->
 
 @settings(max_examples=15)
 @given(st.integers(3, 12), st.integers(2, 9))
-def test_generator_that_ends_leaves_keras_its_first_two_batches(
+def test_keras_repeats_the_first_two_batches_of_a_generator_that_ended(
     chapter: Namespace, n: int, steps: int
 ) -> None:
     numbered = np.arange(n, dtype=np.float32).reshape(-1, 1)
@@ -248,17 +244,17 @@ def test_generator_that_ends_leaves_keras_its_first_two_batches(
     assert warned == bool(problem) == (short < 3)
 
 
-def test_generator_without_steps_is_refused_where_keras_repeats_two(
+def test_kvt_rejects_a_generator_without_steps_per_epoch(
     chapter: Namespace,
 ) -> None:
-    keras_saw, kvt_saw = chapter["both"]("generator of 6", None)
+    keras_saw, kvt_saw = chapter["arrived"]["generator of 6", None]
     assert keras_saw[0] == [[0, 1, 2, 3, 4, 5], [0, 1], [0, 1]]
     assert kvt_saw[0] == []
     assert "steps_per_epoch" in kvt_saw[1]
 
 
-def test_empty_epoch_of_keras_reports_a_loss_of_zero(chapter: Namespace) -> None:
-    keras_saw, kvt_saw = chapter["both"]("filtered Dataset of 6", 6)
+def test_keras_reports_a_loss_of_zero_for_an_empty_epoch(chapter: Namespace) -> None:
+    keras_saw, kvt_saw = chapter["arrived"]["filtered Dataset of 6", 6]
     arrived, losses, warned = keras_saw
     assert [len(epoch) for epoch in arrived] == [6, 0, 6]
     assert losses[1] == 0 < min(losses[0], losses[2])
@@ -266,11 +262,13 @@ def test_empty_epoch_of_keras_reports_a_loss_of_zero(chapter: Namespace) -> None
     assert [len(epoch) for epoch in kvt_saw[0]] == [6, 6, 6]
 
 
-def test_validation_dataset_is_worth_validation_arrays(chapter: Namespace) -> None:
+def test_validation_dataset_gives_the_metrics_of_validation_arrays(
+    chapter: Namespace,
+) -> None:
     x, y = chapter["x_test"][:17], chapter["y_test"][:17]
     tail = tf.data.Dataset.from_tensor_slices((x, y)).batch(5)
     runs = [
-        chapter[f"feed_{dialect}"](
+        chapter[f"train_{dialect}"](
             chapter["prefetched"], validation_data=given_, batch_size=5
         )
         for dialect in ("keras", "tf2")
@@ -280,7 +278,7 @@ def test_validation_dataset_is_worth_validation_arrays(chapter: Namespace) -> No
         check_same(runs[0], run, chapter["epochs"])
 
 
-def test_keras_warns_of_shuffle_where_there_are_no_rows(chapter: Namespace) -> None:
+def test_keras_warns_if_batches_should_be_shuffled(chapter: Namespace) -> None:
     model = chapter["build"]()
     model.compile("sgd", "categorical_crossentropy", jit_compile=False)
     with pytest.warns(UserWarning, match="shuffle=True"):
@@ -290,9 +288,9 @@ def test_keras_warns_of_shuffle_where_there_are_no_rows(chapter: Namespace) -> N
         model.fit(chapter["prefetched"], verbose=0, shuffle=False)
 
 
-def test_session_cannot_be_fed_tensors(chapter: Namespace) -> None:
+def test_session_rejects_tensors(chapter: Namespace) -> None:
     with pytest.raises(TypeError, match=r"cannot be a tf\.Tensor"):
-        chapter["feed_tf1"](chapter["prefetched"])
+        chapter["train_tf1"](chapter["prefetched"])
 
 
 @settings(max_examples=15)
@@ -305,5 +303,6 @@ def test_small_buffer_keeps_an_example_near_its_place(n: int, draw: Any) -> None
 
 
 def test_buffer_of_one_shuffles_nothing(chapter: Namespace) -> None:
-    assert (chapter["buffers"][0], chapter["forward_by"][0]) == (1, 0)
-    assert chapter["forward_by"] == sorted(chapter["forward_by"])
+    assert (chapter["buffers"][0], chapter["moves"][0]) == (1, 0)
+    assert chapter["moves"] == sorted(chapter["moves"])
+    assert chapter["moves"] == list(map(chapter["forward_by"], chapter["buffers"]))

@@ -1,4 +1,4 @@
-"""Section 05: modes, masks, moving averages; weights, losses, metrics of one's own."""
+"""Notebook 07: modes, masks, moving averages; weights, custom losses and metrics."""
 
 import itertools
 from collections import UserDict
@@ -19,8 +19,9 @@ import kvt
 from kvt.compare import parity
 from tests.notebooks import recipes
 
-MODES = "Regularization and modes"
-OWN = "Weights, losses and metrics of one's own"
+NOTEBOOK = "07_regularization_and_custom_losses"
+MODES = "Regularization"
+CUSTOM = "Custom losses and metrics"
 EQUAL = {
     "l2": ("tf2", "tf1"),
     "dropout": ("tf2",),
@@ -39,18 +40,18 @@ FEW = {
     "seed": 92,
 }
 
-# Cells that show what the prose says of a row, not how the row is trained.
+# Cells that measure what the prose says about a recipe; they train no recipe.
 ASIDE = (
     *("l2-reported", "dropout-masks", "dropout-evaluation", "norm-order", "forgotten"),
-    *("own-class-weights-effect", "own-precision"),
+    *("class-weights-effect", "custom-precision"),
 )
 
 
 class Namespace(UserDict[str, Any]):
-    """What cells leave, without its size in a failing test's message."""
+    """The names that the cells define, kept short in a failing test's message."""
 
     def __init__(self, left: dict[str, Any]) -> None:
-        self.data = left  # the very dict that the cells' functions look into
+        self.data = left  # the same dict in which the cells' functions look up names
 
     def __repr__(self) -> str:
         return "the notebook's names"
@@ -58,10 +59,11 @@ class Namespace(UserDict[str, Any]):
 
 @pytest.fixture(scope="module")
 def notebook() -> Namespace:
-    """Leave what both chapters leave, on few examples with a short last batch."""
+    """Run both chapters on few examples, with a short last batch."""
     left = recipes.run(
+        NOTEBOOK,
         MODES,
-        OWN,
+        CUSTOM,
         train_size=61,
         batch_size=7,
         epochs=2,
@@ -73,7 +75,7 @@ def notebook() -> Namespace:
 
 
 def check(left: Mapping[str, Any]) -> None:
-    """Compare every row with Keras, without the notebook's own `agree`."""
+    """Compare every recipe with Keras, without the notebook's own `agree`."""
     for row, dialects in EQUAL.items():
         weights, history = left[f"{row}_keras"]
         assert len(weights) == left["epochs"]
@@ -83,7 +85,7 @@ def check(left: Mapping[str, Any]) -> None:
             assert all(map(parity.same_bits, weights, ours)), (row, dialect)
 
 
-def test_rows_hold_the_bits_of_keras_with_short_batches(notebook: Namespace) -> None:
+def test_recipes_hold_keras_bits_with_short_batches(notebook: Namespace) -> None:
     check(notebook)
     assert "val_top_2" in notebook["metric_tf1"][1]
 
@@ -94,16 +96,18 @@ def test_rows_hold_the_bits_of_keras_with_short_batches(notebook: Namespace) -> 
         {"train_size": 9, "batch_size": 20, "validation_split": 0, "seed": 2**32 - 1},
         {"train_size": 6, "batch_size": 1, "validation_split": 0.5, "seed": 1},
     ],
-    ids=["one batch larger than n, nothing held back", "batches of one"],
+    ids=["one batch for all examples, no validation", "batches of one"],
 )
-def test_rows_hold_the_bits_of_keras_under(odd: dict[str, Any]) -> None:
-    left = recipes.run(MODES, OWN, without=ASIDE, epochs=1, learning_rate=0.1, **odd)
+def test_recipes_hold_keras_bits_with(odd: dict[str, Any]) -> None:
+    left = recipes.run(
+        NOTEBOOK, MODES, CUSTOM, without=ASIDE, epochs=1, learning_rate=0.1, **odd
+    )
     check(left)
     validated = any(name.startswith("val_") for name in left["class_tf2"][1])
     assert validated == (odd["validation_split"] > 0)
 
 
-def test_moving_averages_are_among_what_is_compared(notebook: Namespace) -> None:
+def test_moving_averages_are_compared_too(notebook: Namespace) -> None:
     weights, _ = notebook["norm_tf1"]
     names = list(notebook["norm_start"])
     for name in ("moving_mean", "moving_variance"):
@@ -125,20 +129,20 @@ WRONG = {
     "no penalty in TensorFlow 1": (
         MODES,
         "l2",
-        '"loss": tf1.add_n([loss, *penalties(variables)])',
-        '"loss": loss',
+        'tf1.add_n([logs["loss"], *penalties(variables)])',
+        'logs["loss"]',
     ),
     "flag forgotten in training": (
         MODES,
         "dropout",
-        "look(x, y, training=True)",
-        "look(x, y, training=False)",
+        "measured(x, y, training=True)",
+        "measured(x, y, training=False)",
     ),
     "flag forgotten in evaluation": (
         MODES,
         "dropout",
-        "look(x, y, training=False)",
-        "look(x, y, training=True)",
+        "measured(x, y, training=False)",
+        "measured(x, y, training=True)",
     ),
     "the same mask in each batch": (MODES, "dropout", "assign_add([0, 1])", "value()"),
     "kept units not scaled up": (MODES, "dropout", "0.0, h * grow)", "0.0, h)"),
@@ -162,22 +166,27 @@ WRONG = {
         "new = value * m + moving * (1 - m)",
     ),
     "weights forgotten in the loss": (
-        OWN,
-        "own-class-weights",
+        CUSTOM,
+        "class-weights",
         "tf.reduce_mean(losses * weight)",
         "tf.reduce_mean(losses)",
     ),
     "divided by the weights' sum": (
-        OWN,
-        "own-class-weights",
+        CUSTOM,
+        "class-weights",
         "tf1.reduce_mean(losses * weight)",
         "tf1.reduce_sum(losses * weight) / tf1.reduce_sum(weight)",
     ),
-    "loss not focal": (OWN, "own-loss", "tf1.square(1 - p) * losses", "losses"),
-    "top 3 for top 2": (OWN, "own-metric", "y_pred, right, k=2", "y_pred, right, k=3"),
+    "loss not focal": (CUSTOM, "custom-loss", "tf1.square(1 - p) * losses", "losses"),
+    "top 3 for top 2": (
+        CUSTOM,
+        "custom-metric",
+        "y_pred, right, k=2",
+        "y_pred, right, k=3",
+    ),
 }
-# Another order of factors changes the last bit of γ's updates, which small ones lose
-# when they are added to 1. Of updates as large as these, half show it for any seed.
+# Another order of factors changes the last bit of γ's updates. A small update loses
+# that bit when it is added to 1. Half of the updates here are large enough to keep it.
 OTHER_VALUES = {
     "gradients whose sum sorts behind the scope": {"learning_rate": 3, "batch_size": 5},
 }
@@ -186,35 +195,36 @@ OTHER_VALUES = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_the_notebook_finds(wrong: str) -> None:
     chapter, row, right, error = WRONG[wrong]
-    needed = {"own-metric": ("own-class-weights", row)}.get(row, (row,))
+    needed = {"custom-metric": ("class-weights", row)}.get(row, (row,))
     parts = [f"{name}-{part}" for name in needed for part in ("keras", "tf2", "tf1")]
     kept = {*parts, f"{row}-agree"}
     sources = {
         cell["source"]: cell["id"] in kept
         or "-flag-" in cell["id"]
         or "-steps-" in cell["id"]
-        for cell in recipes.chapters()[chapter]
+        for cell in recipes.chapters(NOTEBOOK)[chapter]
     }
     found = []
 
     def change(source: str) -> str:
-        """Leave the other rows out, and put the error into this one."""
+        """Skip the other recipes, and put the error into this one."""
         if not sources.get(source, True):
             return ""
         found.append(source.count(right))
         return source.replace(right, error)
 
+    values = FEW | OTHER_VALUES.get(wrong, {})
     with pytest.raises(AssertionError, match=r"'tf[12]', Parity"):
-        recipes.run(chapter, change=change, **(FEW | OTHER_VALUES.get(wrong, {})))
+        recipes.run(NOTEBOOK, chapter, change=change, **values)
     assert sum(found) == 1
 
 
-# --- parts against Keras's own --------------------------------------------------------
+# --- parts compared with Keras's own --------------------------------------------------
 
 
 @st.composite
 def hidden(draw: st.DrawFn) -> list[Any]:
-    """Draw some batches of what a hidden layer of relus may give."""
+    """Draw batches of what a hidden relu layer may return."""
     units = draw(st.integers(1, 6))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     size = draw(st.sampled_from([1e-3, 1.0, 100.0]))
@@ -231,7 +241,7 @@ def hidden(draw: st.DrawFn) -> list[Any]:
     momentum=st.floats(0, 1),
     epsilon=st.sampled_from([1e-7, 1e-3, 0.1]),
 )
-def test_batch_normalization_by_hand_is_that_of_keras(
+def test_written_out_batch_normalization_equals_the_keras_layer(
     notebook: Namespace, batches: list[Any], momentum: float, epsilon: float
 ) -> None:
     units = batches[0].shape[1]
@@ -256,7 +266,7 @@ def test_batch_normalization_by_hand_is_that_of_keras(
 
 @settings(max_examples=8, deadline=None)
 @given(batches=hidden())
-def test_batch_normalization_of_tensorflow_1_is_that_of_keras(
+def test_batch_normalization_in_tensorflow_1_equals_the_keras_layer(
     notebook: Namespace, batches: list[Any]
 ) -> None:
     units = batches[0].shape[1]
@@ -292,7 +302,7 @@ def test_batch_normalization_of_tensorflow_1_is_that_of_keras(
         st.tuples(st.integers(1, 9), st.integers(1, 40)), min_size=1, max_size=4
     ),
 )
-def test_masks_by_hand_are_those_of_keras(
+def test_written_out_masks_equal_those_of_the_keras_layer(
     notebook: Namespace, rate: float, seed: int, shapes: list[tuple[int, int]]
 ) -> None:
     layer = keras.layers.Dropout(rate, seed=seed)
@@ -312,7 +322,7 @@ def test_masks_by_hand_are_those_of_keras(
     assert state.numpy()[1] == len(shapes)
 
 
-def test_dropout_evaluates_alike_each_time_and_trains_differently(
+def test_dropout_is_random_in_training_and_not_in_evaluation(
     notebook: Namespace,
 ) -> None:
     weights, x = notebook["dropout_tf2"][0][-1], notebook["x_test"]
@@ -327,8 +337,9 @@ def test_dropout_evaluates_alike_each_time_and_trains_differently(
     assert not np.array_equal(*trained)
 
 
-def test_masks_of_tensorflow_1_are_the_same_on_every_run(notebook: Namespace) -> None:
+def test_tensorflow_1_masks_are_the_same_in_every_run(notebook: Namespace) -> None:
     again = recipes.run(
+        NOTEBOOK,
         MODES,
         before="dropout-agree",
         without=("l2-",),
@@ -344,12 +355,12 @@ def test_masks_of_tensorflow_1_are_the_same_on_every_run(notebook: Namespace) ->
     assert all(map(parity.same_bits, ours, first))
 
 
-def test_names_decide_on_bits_by_the_arithmetic_optimizer_alone(
+def test_only_the_arithmetic_optimizer_makes_names_change_bits(
     notebook: Namespace,
 ) -> None:
     def gradients() -> list[Any]:
         scopes = ("batchnorm", "a", "layer", "n", "scale")
-        return [notebook["gradient"](scope).numpy() for scope in scopes]
+        return [notebook["first_gradient"](scope).numpy() for scope in scopes]
 
     before, a, layer, *after = gradients()
     assert parity.same_bits([before, before], [a, layer])
@@ -363,8 +374,8 @@ def test_names_decide_on_bits_by_the_arithmetic_optimizer_alone(
     assert all(parity.same_bits([first], [other]) for other in others)
 
 
-def test_class_weights_are_looked_up_as_keras_does(notebook: Namespace) -> None:
-    y = notebook["y_train"][: notebook["count"]]
+def test_class_weights_equal_the_sample_weights_of_keras(notebook: Namespace) -> None:
+    y = notebook["y_train"][: notebook["n_train"]]
     theirs = data_adapter_utils.class_weight_to_sample_weights(y, {8: 2.0})
     assert parity.same_bits([notebook["class_given"]["sample_weight"]], [theirs])
     assert {1, 2} == set(theirs)
@@ -385,7 +396,7 @@ def weighted(draw: st.DrawFn) -> tuple[Any, Any, Any]:
 
 @settings(max_examples=30, deadline=None)
 @given(drawn=weighted())
-def test_weighted_losses_are_those_of_keras(
+def test_weighted_losses_equal_those_of_keras(
     notebook: Namespace, drawn: tuple[Any, Any, Any]
 ) -> None:
     y, logits, weight = drawn
@@ -398,10 +409,10 @@ def test_weighted_losses_are_those_of_keras(
 
 
 @pytest.mark.parametrize("together", [1, 7, 1000])
-def test_a_ratio_of_means_is_keras_s_precision_in_any_batches(
+def test_ratio_of_means_is_keras_precision_for_any_batch_size(
     notebook: Namespace, together: int
 ) -> None:
     x, y = notebook["x_test"], notebook["y_test"]
     counts = kvt.evaluate(notebook["count_zeros"], x, y, batch_size=together)
-    assert counts["called"] > 0
-    assert counts["right"] / counts["called"] == pytest.approx(notebook["theirs"])
+    assert counts["as_0"] > 0
+    assert counts["right"] / counts["as_0"] == pytest.approx(notebook["precision"])
