@@ -11,7 +11,6 @@ from kvt.training import (
     evaluate,
     fit,
     predict,
-    time_epochs,
 )
 
 __version__ = "0.1.0"
@@ -26,5 +25,4 @@ __all__ = [
     "fit",
     "predict",
     "quiet",
-    "time_epochs",
 ]

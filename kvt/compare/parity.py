@@ -1,11 +1,13 @@
-"""How far apart two runs are: in bits, in units in the last place, in size."""
+"""How far two trainings are from each other: in bits, in ulp, in size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kvt.training.callbacks import Recorder
 
 Array = NDArray[Any]
 Weights = Sequence[Array]
@@ -16,6 +18,33 @@ _INTEGER: dict[np.dtype[Any], np.dtype[Any]] = {
 }
 
 
+class ParityError(AssertionError):
+    """A dialect whose training does not have the bits of Keras's."""
+
+
+class HasHistory(Protocol):
+    """What `fit` returns: Keras's History, or that of `kvt.fit`."""
+
+    history: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a dialect's training produced.
+
+    Attributes:
+        recorder: the weights and the seconds of every epoch.
+        history: what `fit` returned.
+        test: the metrics of the test set.
+        predictions: for the test set, (n, …).
+    """
+
+    recorder: Recorder
+    history: HasHistory
+    test: Mapping[str, float]
+    predictions: Array
+
+
 @dataclass(frozen=True)
 class Parity:
     """How far a run is from its reference, epoch by epoch.
@@ -23,7 +52,7 @@ class Parity:
     Attributes:
         weights_max_abs: largest absolute difference of any weight.
         weights_max_ulp: largest distance of any weight in units in the last place.
-        history_equal: whether every figure of every epoch is the same number.
+        history_equal: whether every metric of every epoch is the same number.
     """
 
     weights_max_abs: list[float]
@@ -96,6 +125,61 @@ def identical(a: Any, b: Any) -> bool:
     return a is None or same_bits([np.asarray(a)], [np.asarray(b)])
 
 
+def verify_bit_for_bit(outcomes: Mapping[str, Outcome]) -> dict[str, Parity]:
+    """Compare every dialect with Keras; return the comparisons, all of them equal.
+
+    `outcomes` holds "keras" and others by name. Raises ParityError, which names the
+    dialect and what differs, unless all weights after every epoch, the histories, the
+    test metrics and the predictions have the same bits.
+    """
+    keras = outcomes["keras"]
+    found = {}
+    for name, one in outcomes.items():
+        if name == "keras":
+            continue
+        found[name] = parity = compare(
+            keras.recorder.weights,
+            one.recorder.weights,
+            keras.history.history,
+            one.history.history,
+        )
+        equal = {
+            f"weights (by up to {max(parity.weights_max_ulp):,} ulp)": not any(
+                parity.weights_max_ulp
+            ),
+            "history": parity.history_equal,
+            "test metrics": same_history(keras.test, one.test),
+            "predictions": same_bits([keras.predictions], [one.predictions]),
+        }
+        _reject_differences(name, equal)
+    return found
+
+
+def verify_program(
+    keras: Outcome, weights: Weights, history: Mapping[str, Sequence[float]]
+) -> None:
+    """Compare a whole program's weights and history with Keras's after as many epochs.
+
+    Raises ParityError unless every bit is equal.
+    """
+    epochs = len(history["loss"])
+    expected = {name: all_[:epochs] for name, all_ in keras.history.history.items()}
+    equal = {
+        "weights": same_bits(keras.recorder.weights[epochs - 1], weights),
+        "history": same_history(expected, history),
+    }
+    _reject_differences("the program", equal)
+
+
+def _reject_differences(name: str, equal: Mapping[str, bool]) -> None:
+    """Raise unless all are equal."""
+    if differing := [part for part, same in equal.items() if not same]:
+        raise ParityError(
+            f"{name} differs from Keras in {', '.join(differing)}; every bit must be "
+            "equal; 09_why_results_differ.ipynb#From-symptom-to-cause lists the causes"
+        )
+
+
 def compare(
     reference: Sequence[Weights],
     weights: Sequence[Weights],
@@ -108,19 +192,22 @@ def compare(
     the histories what `History.history` holds. Raises ValueError when the runs have
     different numbers of epochs or of weights, or weights of different shapes.
     """
-    pairs = [
-        list(zip(ours, theirs, strict=True))
+    distances = [
+        [_distances(a, b) for a, b in zip(ours, theirs, strict=True)]
         for ours, theirs in zip(reference, weights, strict=True)
     ]
     return Parity(
-        weights_max_abs=[
-            max(float(np.abs(a - b).max()) for a, b in epoch) for epoch in pairs
-        ],
-        weights_max_ulp=[
-            max(int(ulps(a, b).max()) for a, b in epoch) for epoch in pairs
-        ],
+        weights_max_abs=[max(size for size, _ in epoch) for epoch in distances],
+        weights_max_ulp=[max(steps for _, steps in epoch) for epoch in distances],
         history_equal=same_history(reference_history, history),
     )
+
+
+def _distances(a: Array, b: Array) -> tuple[float, int]:
+    """Return the largest absolute difference of two arrays, and the largest in ulp."""
+    if same_bits([a], [b]):  # quick, and the usual case
+        return 0.0, 0
+    return float(np.abs(a - b).max()), int(ulps(a, b).max())
 
 
 def same_history(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The JSON that a notebook leaves behind: schema, reading, writing, comparing."""
+"""The results JSON of a notebook: its schema, writing, reading and comparing."""
 
 import hashlib
 import json
@@ -6,16 +6,15 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kvt.compare.parity import Parity
+from kvt.compare.parity import Outcome, Parity
 
 DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
 VERSIONED = ("tensorflow", "keras", "numpy")
@@ -23,7 +22,8 @@ NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 COMMITTED = NOTEBOOKS / "results"
 MEASURED = {"seconds", "epoch_seconds", "versions"}
 
-# A type, a list of one type, or an object: {name: schema}, "*" standing for any name.
+# A type, a list of one type, or an object: {name: schema}. The name "*" stands for any
+# name, and a name with "?" may be missing.
 SCHEMA = {
     "notebook": str,
     "parameters": {"*": object},
@@ -36,6 +36,7 @@ SCHEMA = {
             "seconds": float,
             "epoch_seconds": [float],
             "lines": int,
+            "program_lines?": int,
             "weights_sha256": str,
         }
     },
@@ -51,41 +52,47 @@ SCHEMA = {
 }
 
 
-def dialect(
-    *,
-    history: Mapping[str, Sequence[float]],
-    test: Mapping[str, float],
-    weights: Sequence[NDArray[Any]],
-    epoch_seconds: Sequence[float],
-    lines: int,
-) -> dict[str, Any]:
-    """Return what the results hold of one dialect's run.
+def dialects(outcomes: Mapping[str, Outcome], notebook: str) -> dict[str, Any]:
+    """Return what the results hold of each dialect's training, by dialect.
 
-    `history` is by epoch, `test` are the figures of the test set, `weights` the
-    learned ones in the model's order, `epoch_seconds` wall seconds, `lines` of code.
+    Lines of code are counted in the committed notebook of that name. Raises
+    FileNotFoundError if kvt is installed without its notebooks.
     """
+    lines = count_lines(notebook)
+    found = {name: _dialect(one, lines[name]) for name, one in outcomes.items()}
+    if "tf2" in found:
+        found["tf2"]["program_lines"] = lines["program"]
+    return found
+
+
+def _dialect(outcome: Outcome, lines: int) -> dict[str, Any]:
+    """Return what the results hold of one dialect; its weights as their hash."""
+    weights, seconds = outcome.recorder.weights[-1], outcome.recorder.epoch_seconds
     digest = hashlib.sha256()
     for weight in weights:
         digest.update(np.ascontiguousarray(weight).data)
     return {
-        "history": {name: list(values) for name, values in history.items()},
-        "test": dict(test),
+        "history": {
+            name: list(values) for name, values in outcome.history.history.items()
+        },
+        "test": dict(outcome.test),
         "parameters": sum(weight.size for weight in weights),
-        "seconds": float(sum(epoch_seconds)),
-        "epoch_seconds": list(epoch_seconds),
+        "seconds": float(sum(seconds)),
+        "epoch_seconds": list(seconds),
         "lines": lines,
         "weights_sha256": digest.hexdigest(),
     }
 
 
 def count_lines(notebook: str) -> dict[str, int]:
-    """Count each dialect's lines of code in a committed notebook, by its name.
+    """Count lines of code in a committed notebook: of each dialect, of the program.
 
-    The cells are those tagged keras, tf2 or tf1; blank lines and comments do not
-    count. Raises FileNotFoundError when kvt lies apart from its notebooks.
+    A cell belongs to what its tag names: keras, tf2, tf1 or program. Blank lines and
+    comments do not count. Raises FileNotFoundError if kvt is installed without its
+    notebooks.
     """
     content = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())
-    counts = dict.fromkeys(DIALECTS, 0)
+    counts = dict.fromkeys((*DIALECTS, "program"), 0)
     for cell in content["cells"]:
         for name in counts.keys() & set(cell["metadata"].get("tags", ())):
             lines = "".join(cell["source"]).splitlines()
@@ -105,9 +112,9 @@ def write(
 ) -> None:
     """Write a notebook's results to `path`, whole or not at all; "" writes nothing.
 
-    `speed` is by dialect and mode what `kvt.time_epochs` returned. `results_path` is
-    left out of the parameters: where the results lie is not one.
-    Raises ValueError if they do not fit the schema.
+    `dialects` is what `dialects` returned, `speed` by dialect and mode what
+    `modes.Stopwatch` measured. Of the parameters, `results_path` is left out: it does
+    not describe the training. Raises ValueError if the schema does not match.
     """
     document = {
         "notebook": notebook,
@@ -131,7 +138,7 @@ def write(
 
 
 def read(path: str | Path) -> dict[str, Any]:
-    """Read results and check them; ValueError names the file and what is wrong."""
+    """Read results and check them; ValueError names the file and the fault."""
     try:
         document = json.loads(Path(path).read_text())
         _check_results(document)
@@ -145,26 +152,26 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def read_all(folder: str) -> list[dict[str, Any]]:
-    """Read a folder's results in the order of their names; "" is the committed run.
+    """Read a folder's results, sorted by name; "" stands for the committed results.
 
-    Raises FileNotFoundError when the folder holds none, ValueError as `read` does.
+    Raises FileNotFoundError if the folder holds none, ValueError as `read` does.
     """
     paths = sorted((Path(folder) if folder else COMMITTED).glob("*.json"))
     if not paths:
         raise FileNotFoundError(
-            f"no results in {folder or COMMITTED}; a folder of JSON files is needed; "
-            "run the sections with `-p results_path` into it first"
+            f"no results in {folder or COMMITTED}; it must hold JSON files; run the "
+            "notebooks 01 to 04 with `-p results_path` into it first"
         )
     return [read(path) for path in paths]
 
 
 def compare(a: Any, b: Any) -> list[str]:
-    """Name the places where two results differ, times and versions left out."""
+    """List the places where two results differ, except for times and versions."""
     return list(_differences(a, b, ""))
 
 
 def _differences(a: Any, b: Any, place: str) -> Iterator[str]:
-    """Walk both documents together."""
+    """Walk through both documents together."""
     if isinstance(a, dict) and isinstance(b, dict):
         for name in [*a, *(name for name in b if name not in a)]:
             if name in MEASURED:
@@ -182,16 +189,16 @@ def _differences(a: Any, b: Any, place: str) -> Iterator[str]:
 
 
 def _check_results(document: Any) -> None:
-    """Hold a document against the schema, and to what its readers count on."""
+    """Check a document against the schema, and what its readers rely on."""
     _check(document, SCHEMA, "results")
     if not re.fullmatch(r"\d\d_\w+", document["notebook"]):
         raise ValueError(
             f"results.notebook is {document['notebook']!r}; it must be like 01_name"
         )
     if "keras" not in document["dialects"]:
-        raise ValueError("results.dialects has no keras, the reference of the others")
+        raise ValueError("results.dialects has no keras, which the others refer to")
     if "graph" not in document["speed"].get("keras", {}):
-        raise ValueError("results.speed.keras has no graph, the reference of the modes")
+        raise ValueError("results.speed.keras has no graph, which all modes refer to")
     if unknown := document["speed"].keys() - document["dialects"]:
         raise ValueError(
             f"results.dialects lacks {', '.join(unknown)} of results.speed"
@@ -202,17 +209,17 @@ def _check_results(document: Any) -> None:
 
 
 def _check_speed(one: Mapping[str, Any], place: str) -> None:
-    """Refuse a mode without examples, or without an epoch after the first."""
+    """Reject a mode without examples, or without an epoch after the first."""
     seconds = one["epoch_seconds"]
     if one["examples"] < 1 or len(seconds) < 2 or min(seconds) <= 0:
         raise ValueError(
-            f"{place} is {one!r}; it must have an example or more, and two epochs or "
-            "more of above 0 seconds"
+            f"{place} is {one!r}; it must have at least one example, and at least two "
+            "epochs of more than 0 seconds"
         )
 
 
 def _check(value: Any, schema: Any, place: str) -> None:
-    """Hold a value against its schema; ValueError names the first place that fails."""
+    """Check a value against its schema; ValueError names the first place that fails."""
     if isinstance(schema, list):
         if not isinstance(value, list):
             raise ValueError(f"{place} is {value!r}; it must be a list")
@@ -221,14 +228,15 @@ def _check(value: Any, schema: Any, place: str) -> None:
     elif isinstance(schema, dict):
         if not isinstance(value, dict):
             raise ValueError(f"{place} is {value!r}; it must be an object")
-        names = value if "*" in schema else schema
-        if set(names) != set(value):
+        known = {name.removesuffix("?"): one for name, one in schema.items()}
+        required = schema.keys() & known  # those without "?"
+        if "*" not in known and not required <= value.keys() <= known.keys():
             raise ValueError(
                 f"{place} has {', '.join(value) or 'nothing'}; "
                 f"it must have exactly {', '.join(schema)}"
             )
-        for name in names:
-            _check(value[name], schema.get("*", schema.get(name)), f"{place}.{name}")
+        for name, one in value.items():
+            _check(one, known.get("*", known.get(name)), f"{place}.{name}")
     elif schema is not object and type(value) is not schema:
         raise ValueError(f"{place} is {value!r}; it must be of type {schema.__name__}")
     elif schema is float and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Lines of code against time, as a figure."""
+"""A figure of lines of code against time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,37 +8,31 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from kvt.show.canvas import (
-    LOOK,
-    legend,
-    nonempty,
-    panels,
-    style_of,
-)
+from kvt.show.canvas import LOOK, legend, nonempty, panels, style_of
 from kvt.show.picture import Picture, picture
 
+Models = Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]]
 
-def speed(
-    models: Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]],
-) -> Picture:
-    """Draw each model's lines of code against the time that its modes take.
 
-    models: title -> label -> (lines of code, mode -> microseconds an example). A model
-    gets a panel, of one logarithmic scale each. Raises ValueError where a model or a
-    label is empty, or a time is not above 0.
+def speed(models: Models) -> Picture:
+    """Draw the time that each mode takes over its lines of code, one panel per model.
+
+    models: title -> label -> (lines of code, mode -> microseconds per example). The
+    time's scale is logarithmic. Raises ValueError if a model or a label is empty, or if
+    a time is not above 0.
     """
     for title, runs in nonempty("models", models).items():
         for label, (_, times) in nonempty(title, runs).items():
             values = np.array(list(nonempty(f"{title}'s {label}", times).values()))
             if not np.all((values > 0) & np.isfinite(values)):
                 raise ValueError(
-                    f"{title}'s {label} takes {min(times.values())} µs an example; it "
-                    "must be above 0 and finite: measure again"
+                    f"{title}'s {label} takes {min(times.values())} µs per example; it "
+                    "must be above 0 and finite; measure again"
                 )
     with style.context(LOOK):
         figure, axes = panels(len(models), height=125)
         for ax, (title, runs) in zip(axes, models.items(), strict=True):
-            ax.set_title(f"{title}, µs an example")
+            ax.set_title(f"{title}, µs per example")
             ax.tick_params(axis="x", length=0)
             _log_axis(ax, [t for _, times in runs.values() for t in times.values()])
             for label, (lines, times) in runs.items():
@@ -53,7 +47,7 @@ def speed(
 
 
 def _log_axis(ax: Axes, values: Sequence[float]) -> None:
-    """A logarithmic scale with room for a name at either end, and plain numbers."""
+    """Set a logarithmic scale with room for a name at either end, and plain numbers."""
     span = max(values) / min(values)
     room = max(1.6, span**0.08)  # 1.6: a 1, 2 or 5 lies within
     ax.set_yscale("log")
@@ -65,21 +59,21 @@ def _log_axis(ax: Axes, values: Sequence[float]) -> None:
 
 
 def _column(ax: Axes, label: str, lines: int, times: Mapping[str, float]) -> None:
-    """A dialect's modes, one above the other, each named; no name on another."""
+    """Draw a dialect's modes one above the other, with names that do not overlap."""
     color = style_of(label, 0)["color"]
-    left = label == "TensorFlow 1"  # as long as TensorFlow 2, about
+    left = label == "TensorFlow 1"  # it has about as many lines as TensorFlow 2
     modes = sorted(times, key=lambda mode: times[mode])
     heights = [times[mode] for mode in modes]
     ends = [lines, lines], [heights[0], heights[-1]]
     ax.plot(*ends, color=color, linewidth=1, clip_on=False)
-    # Points as lines of no length with round ends: a tenth of a marker's bytes.
+    # Lines of no length with round ends take a tenth of the bytes of markers.
     places = np.repeat([lines, lines, np.nan], len(modes)).reshape(3, -1)
     dots = np.array([heights, heights, heights])
     style: dict[str, Any] = {"color": color, "linewidth": 7, "clip_on": False}
     ax.plot(places.T.ravel(), dots.T.ravel(), label=label, **style)
     low, high = np.log(ax.get_ylim())
     shares = [(np.log(height) - low) / (high - low) for height in heights]
-    for mode, share in zip(modes, _apart(shares, 0.145), strict=True):
+    for mode, share in zip(modes, _spread(shares, 0.145), strict=True):
         ax.annotate(
             mode,
             (lines, share),
@@ -91,8 +85,8 @@ def _column(ax: Axes, label: str, lines: int, times: Mapping[str, float]) -> Non
         )
 
 
-def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Move ascending heights apart, up, and down again where they would pass 1."""
+def _spread(heights: Sequence[float], gap: float) -> list[float]:
+    """Move ascending heights up until they keep a gap, then down from the ceiling."""
     found = list(heights)
     for i in range(1, len(found)):
         found[i] = max(found[i], found[i - 1] + gap)
@@ -103,17 +97,15 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
     return found
 
 
-def _speed_alt(
-    models: Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]],
-) -> str:
+def _speed_alt(models: Models) -> str:
     parts = []
     for title, runs in models.items():
-        told = []
+        labels = []
         for label, (lines, times) in runs.items():
             ends = [_short(f(times.values())) for f in (min, max)]
-            told.append(f"{label} {lines}, {' to '.join(dict.fromkeys(ends))}")
-        parts.append(f"{title}: {'; '.join(told)}.")
-    return f"Lines of code, and microseconds an example. {' '.join(parts)}"
+            labels.append(f"{label} {lines}, {' to '.join(dict.fromkeys(ends))}")
+        parts.append(f"{title}: {'; '.join(labels)}.")
+    return f"Lines of code, and microseconds per example. {' '.join(parts)}"
 
 
 def _short(value: float) -> str:

@@ -5,7 +5,6 @@ from kvt.training.checkpoints import Checkpoint
 from kvt.training.loop import History, evaluate, fit, predict
 from kvt.training.means import Mean
 from kvt.training.progress import ProgressBar, format_metrics
-from kvt.training.timing import time_epochs
 
 __all__ = [
     "Callback",
@@ -19,5 +18,4 @@ __all__ = [
     "fit",
     "format_metrics",
     "predict",
-    "time_epochs",
 ]

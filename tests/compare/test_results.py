@@ -1,4 +1,4 @@
-"""What holds for the JSON that a notebook leaves behind."""
+"""The results JSON of a notebook."""
 
 import copy
 import hashlib
@@ -11,15 +11,25 @@ from typing import Any
 import numpy as np
 import pytest
 
+import kvt
 from kvt.compare import results
-from kvt.compare.parity import Parity
+from kvt.compare.parity import Outcome, Parity
 
 WEIGHTS = [np.float32([[0.5], [1.5]]), np.float32([1])]
 
 
+def outcome() -> Outcome:
+    """Return a training of two epochs that ended with `WEIGHTS`."""
+    recorder = kvt.Recorder(lambda: WEIGHTS)
+    recorder.weights = [[np.zeros(1)], WEIGHTS]
+    recorder.epoch_seconds = [0.75, 0.25]
+    history = kvt.History([0, 1], {"loss": [1.5, 0.1], "val_loss": [2.5, 0.0]})
+    return Outcome(recorder, history, {"loss": 0.25}, np.zeros(1))
+
+
 def arguments() -> dict[str, Any]:
-    """Return what a notebook gives to `write`."""
-    names = ("keras", "tf2")
+    """Return the arguments that a notebook passes to `write`."""
+    outcomes = {"keras": outcome(), "tf2": outcome()}
     return {
         "notebook": "01_line",
         "parameters": {"epochs": 2, "dtype": "float32", "results_path": "x.json"},
@@ -30,16 +40,7 @@ def arguments() -> dict[str, Any]:
             "validation": 2,
             "test": 1,
         },
-        "dialects": {
-            name: results.dialect(
-                history={"loss": [1.5, 0.1], "val_loss": [2.5, 0.0]},
-                test={"loss": 0.25},
-                weights=WEIGHTS,
-                epoch_seconds=[0.75, 0.25],
-                lines=30,
-            )
-            for name in names
-        },
+        "dialects": results.dialects(outcomes, "01_linear_regression"),
         "parity": {"tf2": Parity([0.0, 1e-8], [0, 1], history_equal=True)},
         "speed": {
             "keras": {"graph": {"examples": 8, "epoch_seconds": [0.5, 0.25]}},
@@ -102,16 +103,39 @@ def test_what_is_written_is_read(path: Path) -> None:
     assert read["versions"]["numpy"] == np.__version__
 
 
-def test_where_the_results_lie_is_no_parameter(document: dict[str, Any]) -> None:
+def test_the_path_of_the_results_is_not_among_the_parameters(
+    document: dict[str, Any],
+) -> None:
     assert document["parameters"] == {"epochs": 2, "dtype": "float32"}
 
 
-def test_dialect_counts_and_hashes_its_weights() -> None:
+def test_a_dialects_results_count_and_hash_its_last_weights() -> None:
     dialect = arguments()["dialects"]["keras"]
-    assert dialect["parameters"] == 3
-    assert dialect["seconds"] == 1.0
     joined = np.float32([0.5, 1.5, 1]).tobytes()
-    assert dialect["weights_sha256"] == hashlib.sha256(joined).hexdigest()
+    assert dialect == {
+        "history": {"loss": [1.5, 0.1], "val_loss": [2.5, 0.0]},
+        "test": {"loss": 0.25},
+        "parameters": 3,
+        "seconds": 1.0,
+        "epoch_seconds": [0.75, 0.25],
+        "lines": results.count_lines("01_linear_regression")["keras"],
+        "weights_sha256": hashlib.sha256(joined).hexdigest(),
+    }
+
+
+def test_tensorflow_2_has_the_lines_of_the_whole_program_too() -> None:
+    lines = results.count_lines("01_linear_regression")
+    dialect = arguments()["dialects"]["tf2"]
+    assert dialect["lines"] == lines["tf2"]
+    assert dialect["program_lines"] == lines["program"]
+
+
+def test_results_without_the_lines_of_a_whole_program_can_be_read(
+    path: Path, document: dict[str, Any]
+) -> None:
+    del document["dialects"]["tf2"]["program_lines"]
+    path.write_text(json.dumps(document))
+    assert results.read(path) == document
 
 
 def test_numbers_survive_to_the_last_bit(tmp_path: Path) -> None:
@@ -129,7 +153,7 @@ def test_equal_results_are_equal_files(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
-def test_missing_folders_are_made_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_missing_folders_are_created_and_no_other_file_is_left(tmp_path: Path) -> None:
     results.write(str(tmp_path / "new" / "folder" / "x.json"), **arguments())
     assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["x.json"]
 
@@ -225,6 +249,7 @@ WRONG = {
     ("dialects", "keras", "seconds"): "1",
     ("dialects", "keras", "epoch_seconds"): {},
     ("dialects", "keras", "lines"): False,
+    ("dialects", "tf2", "program_lines"): "60",
     ("dialects", "keras", "weights_sha256"): 0,
     ("parity", "tf2", "weights_max_abs", 0): 0,
     ("parity", "tf2", "weights_max_ulp", 1): 1.0,
@@ -278,7 +303,7 @@ def test_wrong_key_is_named(
     assert f"{named(place)} has {', '.join(inner)}; it must" in str(caught.value)
 
 
-def test_results_of_before_the_modes_were_timed_are_told_what_they_lack(
+def test_results_without_the_speed_of_the_modes_are_rejected(
     path: Path, document: dict[str, Any]
 ) -> None:
     del document["speed"]
@@ -299,13 +324,13 @@ def test_results_of_before_the_modes_were_timed_are_told_what_they_lack(
         (("epoch_seconds", 0), -0.5),
     ],
 )
-def test_mode_that_cannot_be_compared_is_refused(
+def test_a_mode_that_cannot_be_compared_is_rejected(
     path: Path, document: dict[str, Any], place: tuple[Any, ...], new: Any
 ) -> None:
     bad = changed(document, ("speed", "tf2", "epoch", *place), new)
     path.write_text(json.dumps(bad))
     with pytest.raises(
-        ValueError, match=r"results\.speed\.tf2\.epoch is .* two epochs"
+        ValueError, match=r"results\.speed\.tf2\.epoch is .* at least two"
     ):
         results.read(path)
 
@@ -318,7 +343,7 @@ def test_mode_that_cannot_be_compared_is_refused(
         ({"jax": {}}, "results.dialects lacks jax of results.speed"),
     ],
 )
-def test_reference_of_the_modes_must_be_there(
+def test_the_reference_of_the_modes_is_required(
     path: Path, document: dict[str, Any], speed: Any, message: str
 ) -> None:
     if "jax" in speed:
@@ -329,13 +354,13 @@ def test_reference_of_the_modes_must_be_there(
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe{}"])
-def test_file_that_holds_something_else_is_named(path: Path, content: bytes) -> None:
+def test_a_file_with_other_content_is_named(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"run\.json does not hold a notebook's resu"):
         results.read(path)
 
 
-def test_missing_file_is_told_as_such(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.json"):
         results.read(tmp_path / "none.json")
 
@@ -343,7 +368,7 @@ def test_missing_file_is_told_as_such(tmp_path: Path) -> None:
 # A folder of results
 
 
-def test_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     for name in ("03_c", "01_a", "02_b"):
         given = {**arguments(), "notebook": name}
         results.write(str(tmp_path / f"{name}.json"), **given)
@@ -352,20 +377,20 @@ def test_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
     assert [run["notebook"] for run in read] == ["01_a", "02_b", "03_c"]
 
 
-def test_empty_name_is_the_committed_run() -> None:
+def test_an_empty_name_stands_for_the_committed_run() -> None:
     committed = sorted(p.stem for p in results.COMMITTED.glob("*.json"))
     assert [run["notebook"] for run in results.read_all("")] == committed
     assert "01_linear_regression" in committed
 
 
 @pytest.mark.parametrize("name", ["", "missing"])
-def test_folder_without_results_is_named(tmp_path: Path, name: str) -> None:
+def test_a_folder_without_results_is_named(tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
-    with pytest.raises(FileNotFoundError, match="a folder of JSON files is needed; ru"):
+    with pytest.raises(FileNotFoundError, match="it must hold JSON files; run the"):
         results.read_all(str(folder))
 
 
-def test_folder_with_a_broken_result_is_refused(path: Path) -> None:
+def test_a_folder_with_a_broken_result_is_rejected(path: Path) -> None:
     (path.parent / "02_broken.json").write_text("{")
     with pytest.raises(ValueError, match=r"02_broken\.json does not hold"):
         results.read_all(str(path.parent))
@@ -378,7 +403,7 @@ def test_equal_results_do_not_differ(document: dict[str, Any]) -> None:
     assert results.compare(document, copy.deepcopy(document)) == []
 
 
-def test_exactly_times_and_versions_are_left_out(document: dict[str, Any]) -> None:
+def test_only_times_and_versions_are_left_out(document: dict[str, Any]) -> None:
     ignored = set()
     for place in places(document):
         found = results.compare(document, changed(document, place, "another"))
@@ -442,6 +467,7 @@ def test_lines_of_code_are_counted_by_dialect(
         (["tf2"], "# TensorFlow 2 · Model\na = 1\nb = 2"),
         (["setup", "tf1"], "# TensorFlow 1 · Model\na = 1"),
         (["tf2"], "# TensorFlow 2 · Loss\nc = 3\n    \n\t# indented comment"),
+        (["program"], "# The whole program\nimport tf\n\n\ntf.fit()"),
         ([], "untagged = 1"),
     ]
     cells = [
@@ -450,4 +476,9 @@ def test_lines_of_code_are_counted_by_dialect(
     ]
     (tmp_path / "05_new.ipynb").write_text(json.dumps({"cells": cells}))
     monkeypatch.setattr(results, "NOTEBOOKS", tmp_path)
-    assert results.count_lines("05_new") == {"keras": 3, "tf2": 3, "tf1": 1}
+    assert results.count_lines("05_new") == {
+        "keras": 3,
+        "tf2": 3,
+        "tf1": 1,
+        "program": 2,
+    }

@@ -1,4 +1,4 @@
-"""Run the model sections' own code, so that the tests try what the reader reads."""
+"""Run the model notebooks' own cells, so that the tests try what the reader reads."""
 
 import contextlib
 import io
@@ -23,42 +23,52 @@ DEFINING = {"parameters", "setup", "keras", "tf2", "tf1"}
 
 
 def cells(notebook: str) -> list[dict[str, Any]]:
-    """Return the notebook's cells, their sources as one text."""
+    """Return the notebook's cells, each with its source as one text."""
     content = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())
     return [{**cell, "source": "".join(cell["source"])} for cell in content["cells"]]
+
+
+def tags(cell: dict[str, Any]) -> set[str]:
+    """Return a cell's tags."""
+    return set(cell["metadata"].get("tags", ()))
+
+
+def tagged(notebook: str, tag: str) -> dict[str, Any]:
+    """Return the only cell with this tag."""
+    (cell,) = (cell for cell in cells(notebook) if tag in tags(cell))
+    return cell
 
 
 def define(notebook: str, **parameters: object) -> dict[str, Any]:
     """Run the cells that define models, weights, losses and steps in each dialect.
 
-    Training and what follows it is left to the caller; so is TensorBoard.
+    Training and everything after it is left to the caller, and so is TensorBoard.
     """
-    keras.backend.clear_session(free_memory=False)  # no collection each time
+    keras.backend.clear_session(free_memory=False)  # True would collect garbage
     keras.config.set_dtype_policy(str(parameters.get("dtype", "float32")))
     namespace: dict[str, Any] = {"__name__": notebook}
     with contextlib.redirect_stdout(io.StringIO()):
         for cell in cells(notebook):
-            tags = set(cell["metadata"].get("tags", ()))
             if "· Training" in cell["source"]:
                 break
-            if cell["cell_type"] == "code" and tags & DEFINING:
+            if cell["cell_type"] == "code" and tags(cell) & DEFINING:
                 if "· TensorBoard" not in cell["source"]:
                     exec(compile(cell["source"], notebook, "exec"), namespace)
-                if "parameters" in tags:
+                if "parameters" in tags(cell):
                     namespace |= parameters
     return namespace
 
 
 @dataclass
 class Run:
-    """What is left of one dialect's training."""
+    """The result of one dialect's training: weights by epoch, and history."""
 
     weights: list[list[Any]]
     history: dict[str, list[float]]
 
 
 def train(section: dict[str, Any], *, shuffle: bool = True) -> dict[str, Run]:
-    """Train all three dialects of a defined section alike; Keras comes first."""
+    """Train all three dialects of a defined notebook alike; Keras comes first."""
     x, y = section["x_train"], section["y_train"]
     names = ("batch_size", "epochs", "validation_split")
     arguments = {name: section[name] for name in names} | {"shuffle": shuffle}

@@ -1,4 +1,4 @@
-"""The claim: Keras and the raw dialects hold the same bits after every epoch."""
+"""The claim: all dialects hold the same bits after every epoch."""
 
 import math
 from typing import Any
@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from kvt.compare import parity
 from tests.notebooks import sections
 
-# Of hypothesis, besides those of ODD: a convolution takes its time.
+# Drawn by hypothesis, besides those of ODD. A convolution takes longest.
 EXAMPLES = dict(zip(sections.MODELS, (4, 4, 6, 2), strict=True))
 LARGEST = {**dict.fromkeys(sections.MODELS, 60), "04_convolutional_network": 30}
 
-# Together with the examples that are drawn, which cluster, these try most pairs of
-# dtype, steps a call, epochs, shuffling, validation, and how the last batch is filled.
+# Drawn examples cluster. With these, most pairs of dtype, steps per call, epochs,
+# shuffling, validation and size of the last batch are tried.
 NAMES = ("train_size", "batch_size", "epochs", "validation_split")
 NAMES += ("dtype", "steps_per_execution")
 ODD = [
@@ -32,7 +32,7 @@ ODD = [
 
 @st.composite
 def trainings(draw: st.DrawFn, largest: int) -> dict[str, Any]:
-    """Draw what may be asked of a section, partial last batches and all."""
+    """Draw valid parameters of a model notebook, with partial last batches."""
     train_size = draw(st.integers(2, largest))
     n_validation = draw(st.integers(0, train_size // 2))
     return {
@@ -48,7 +48,7 @@ def trainings(draw: st.DrawFn, largest: int) -> dict[str, Any]:
 
 
 def check(notebook: str, parameters: dict[str, Any], shuffle: bool) -> None:
-    """Train all dialects and compare bits; a diverged run must have done so twice."""
+    """Train all dialects and compare bits; if one diverges, Keras must diverge too."""
     section = sections.define(notebook, **parameters)
     try:
         runs = sections.train(section, shuffle=shuffle)
@@ -59,8 +59,8 @@ def check(notebook: str, parameters: dict[str, Any], shuffle: bool) -> None:
     finally:
         section["session"].close()
     for dialect in ("tf2", "tf1"):
-        apart = sections.apart(runs, dialect)
-        assert apart.bit_for_bit, (dialect, apart)
+        distance = sections.apart(runs, dialect)
+        assert distance.bit_for_bit, (dialect, distance)
         assert parity.same_bits(runs["keras"].weights[-1], runs[dialect].weights[-1])
     assert {w.dtype.name for w in runs["keras"].weights[-1]} == {parameters["dtype"]}
 
@@ -86,8 +86,8 @@ def test_one_changed_bit_is_noticed(notebook: str) -> None:
     weight = runs["tf2"].weights[0][0]
     weight.view("int32").reshape(-1)[0] ^= 1
 
-    apart = sections.apart(runs, "tf2")
+    distance = sections.apart(runs, "tf2")
 
-    assert apart.weights_max_ulp == [1]
-    assert apart.history_equal
-    assert not apart.bit_for_bit
+    assert distance.weights_max_ulp == [1]
+    assert distance.history_equal
+    assert not distance.bit_for_bit

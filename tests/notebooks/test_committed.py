@@ -1,5 +1,6 @@
-"""What the committed notebooks must be, so that nbval has something to hold on to."""
+"""What every committed notebook must be, so that nbval has something to compare."""
 
+import ast
 import json
 import re
 import shutil
@@ -15,10 +16,10 @@ from kvt.compare import results
 from kvt.data import parameters
 from kvt.report.marks import by_line
 from tests.notebooks import sections
+from tests.notebooks.sections import tags
 
 NOTEBOOKS = sorted(path.stem for path in sections.NOTEBOOKS.glob("*.ipynb"))
 TITLES = {"keras": "# Keras · ", "tf2": "# TensorFlow 2 · ", "tf1": "# TensorFlow 1 · "}
-SECTIONS = [*sections.MODELS, "05_training_recipes"]  # those with dialects abreast
 ROWS = [
     "Imports",
     "Model",
@@ -28,20 +29,49 @@ ROWS = [
     "Training",
     "Evaluation and prediction",
 ]
+DIALECTS_OF_A_ROW = (["keras", "tf2", "tf1"], ["keras", "tf2"], ["tf1", "tf2"])
+# Limits per notebook: lines of code, as `results.count_lines` counts, and code cells;
+# per cell: lines, blank ones and comments included.
+LINES, CELLS, CELL_LINES, PROGRAM_LINES = 700, 80, 40, 80
 
 
 def code(notebook: str) -> list[dict[str, Any]]:
     return [cell for cell in sections.cells(notebook) if cell["cell_type"] == "code"]
 
 
-def tags(cell: dict[str, Any]) -> set[str]:
-    return set(cell["metadata"].get("tags", ()))
-
-
 def dialect_cells(notebook: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for cell in code(notebook):
         for dialect in tags(cell) & TITLES.keys():
             yield dialect, cell
+
+
+SECTIONS = [one for one in NOTEBOOKS if any(dialect_cells(one))]  # those with rows
+
+
+def bindings(node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Visit the names that code binds at its top level, each with the kind of thing.
+
+    A literal's kind is its type; what else a value is, its code does not say.
+    """
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+            kind = "function" if isinstance(child, ast.FunctionDef) else "class"
+            yield child.name, kind
+        elif isinstance(child, ast.Import | ast.ImportFrom):
+            for one in child.names:
+                yield (one.asname or one.name).partition(".")[0], "import"
+        elif isinstance(child, ast.Assign) and isinstance(child.targets[0], ast.Name):
+            literals = (ast.Constant, ast.List, ast.Dict, ast.Tuple, ast.Set)
+            kind = "value"
+            if isinstance(child.value, ast.Constant):
+                kind = type(child.value.value).__name__
+            elif isinstance(child.value, literals):
+                kind = type(child.value).__name__.lower()
+            yield child.targets[0].id, kind
+        elif isinstance(child, ast.Name) and isinstance(child.ctx, ast.Store):
+            yield child.id, "value"
+        elif not isinstance(child, ast.Lambda | ast.comprehension):
+            yield from bindings(child)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
@@ -74,7 +104,7 @@ def test_nothing_that_differs_from_run_to_run_is_stored(notebook: str) -> None:
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_what_is_not_compared_says_why_and_is_rare(notebook: str) -> None:
+def test_a_cell_that_is_not_compared_says_why_and_is_rare(notebook: str) -> None:
     ignored = [cell for cell in code(notebook) if "nbval-ignore-output" in tags(cell)]
     for cell in ignored:
         assert re.match(r"# not compared: \w+", cell["source"])
@@ -83,7 +113,7 @@ def test_what_is_not_compared_says_why_and_is_rare(notebook: str) -> None:
 
 
 @pytest.mark.parametrize("notebook", sections.MODELS)
-def test_every_row_has_one_cell_a_dialect_in_one_order(notebook: str) -> None:
+def test_every_row_has_one_cell_per_dialect_in_one_order(notebook: str) -> None:
     cells = [(dialect, cell["source"]) for dialect, cell in dialect_cells(notebook)]
     titles = [(dialect, source.split("\n")[0]) for dialect, source in cells]
     assert titles == [
@@ -92,14 +122,14 @@ def test_every_row_has_one_cell_a_dialect_in_one_order(notebook: str) -> None:
 
 
 @pytest.mark.parametrize("notebook", SECTIONS)
-def test_a_dialects_cell_says_whose_it_is_and_which_row(notebook: str) -> None:
+def test_a_dialects_cell_names_its_dialect_and_row(notebook: str) -> None:
     rows: dict[str, list[str]] = {}
     for dialect, cell in dialect_cells(notebook):
         start, row = cell["source"].split("\n")[0].split("· ")
         assert f"{start}· " == TITLES[dialect]
         rows.setdefault(row, []).append(dialect)
     for row, dialects in rows.items():
-        assert dialects in (["keras", "tf2", "tf1"], ["keras", "tf2"]), row
+        assert dialects in DIALECTS_OF_A_ROW, row
 
 
 @pytest.mark.parametrize("notebook", SECTIONS)
@@ -110,25 +140,29 @@ def test_dialect_lines_fit_two_columns(notebook: str) -> None:
 
 
 @pytest.mark.parametrize("notebook", SECTIONS)
-def test_every_mark_stands_in_each_dialect(notebook: str) -> None:
-    marks: dict[str, set[int]] = {dialect: set() for dialect in TITLES}
+def test_every_mark_is_in_each_dialect(notebook: str) -> None:
+    marks: dict[str, set[int]] = {}
     for dialect, cell in dialect_cells(notebook):
-        marks[dialect] |= set(by_line(cell["source"]).values())
-    assert marks["keras"]
-    assert marks["keras"] == marks["tf2"] == marks["tf1"]
+        marks.setdefault(dialect, set()).update(by_line(cell["source"]).values())
+    assert len(set(map(frozenset, marks.values()))) == 1
+    assert marks.get("keras", True)
 
 
 @pytest.mark.parametrize("notebook", sections.MODELS)
 def test_parameters_are_typed_explained_in_range_and_complete(notebook: str) -> None:
-    (cell,) = (cell for cell in code(notebook) if "parameters" in tags(cell))
-    lines = cell["source"].splitlines()[1:]
+    lines = sections.tagged(notebook, "parameters")["source"].splitlines()[1:]
     names = {re.match(r"(\w+): (str|int|float) = .+  # .+", line)[1] for line in lines}
-    assert names == parameters.RULES.keys() - {"seeds", "results_dir"} - (
-        {"dataset"} if notebook == "01_linear_regression" else set()
-    )
-    check = code(notebook)[1]["source"]
-    for name in names:
-        assert f'"{name}": {name},' in check
+    of_others = {"seeds", "results_dir"}
+    if notebook == "01_linear_regression":
+        of_others.add("dataset")
+    assert names == parameters.RULES.keys() - of_others
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_the_second_code_cell_checks_the_parameters(notebook: str) -> None:
+    first, second = code(notebook)[:2]
+    assert "parameters" in tags(first)
+    assert "parameters.checked(globals())" in second["source"]
 
 
 @pytest.mark.parametrize("notebook", SECTIONS)
@@ -138,16 +172,51 @@ def test_raw_dialects_use_no_keras(notebook: str) -> None:
             assert not re.search(r"\bkeras\.", cell["source"])
 
 
+@pytest.mark.parametrize("notebook", sections.MODELS)
+def test_the_whole_program_imports_only_numpy_and_tensorflow(notebook: str) -> None:
+    source = sections.tagged(notebook, "program")["source"]
+    imported = [
+        name.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+    ]
+    assert imported == ["numpy", "tensorflow"]
+    assert not re.search(r"keras\.|\bkvt\b|compat", source)
+    assert max(map(len, source.splitlines())) <= 68
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_a_notebook_is_small_and_no_name_changes_its_meaning(notebook: str) -> None:
+    cells = code(notebook)
+    assert len(cells) <= CELLS
+    count = 0
+    kinds: dict[str, list[str]] = {}
+    for cell in cells:
+        lines = cell["source"].splitlines()
+        limit = PROGRAM_LINES if "program" in tags(cell) else CELL_LINES
+        assert len(lines) <= limit, lines[:2]
+        count += sum(bool(re.match(r"\s*[^\s#]", line)) for line in lines)
+        for name, kind in bindings(ast.parse(cell["source"])):
+            kinds.setdefault(name, []).append(kind)
+    assert count <= LINES
+    for name, found in kinds.items():
+        if {"function", "class"} & {*found}:
+            assert len(found) == 1, f"{name} is defined as {found}"
+        known = {*found} - {"value"}
+        assert len(known) <= 1, f"{name} is {found}"
+        assert "import" not in known or "value" not in found, f"{name} is {found}"
+
+
 def test_committed_results_are_those_of_the_committed_notebooks() -> None:
     runs = {run["notebook"]: run for run in results.read_all("")}
     assert list(runs) == list(sections.MODELS)
     for notebook, run in runs.items():
-        assert results.count_lines(notebook) == {
-            name: one["lines"] for name, one in run["dialects"].items()
-        }
-        (cell,) = (cell for cell in code(notebook) if "parameters" in tags(cell))
+        lines = {name: one["lines"] for name, one in run["dialects"].items()}
+        lines["program"] = run["dialects"]["tf2"]["program_lines"]
+        assert results.count_lines(notebook) == lines
         namespace: dict[str, Any] = {}
-        exec(cell["source"], namespace)
+        exec(sections.tagged(notebook, "parameters")["source"], namespace)
         assert run["parameters"] == {
             name: namespace[name] for name in run["parameters"]
         }
@@ -172,30 +241,30 @@ def drop(output: dict[str, Any]) -> None:
     output.clear()
 
 
-CHANGES = (
-    ("01_linear_regression", change_text),
-    ("01_linear_regression", drop),
-    ("08_comparison", change_table),
-    ("08_comparison", change_result),
-    ("08_comparison", drop),
-)
+COMPARISON = "13_comparison"  # it imports no TensorFlow
+CHANGES = (change_text, change_table, change_result, drop)
 
 
 @pytest.fixture(scope="module")
 def changed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What pytest says of all changed notebooks, of which each is a file by itself."""
+    """What pytest prints about notebooks that each have one changed output."""
     folder = tmp_path_factory.mktemp("changed")
     root = sections.NOTEBOOKS.parent
     for name in ("conftest.py", "pyproject.toml"):
         shutil.copy(root / name, folder)
-    for notebook, change in CHANGES:
-        content = json.loads((sections.NOTEBOOKS / f"{notebook}.ipynb").read_text())
+    for change in CHANGES:
+        content = json.loads((sections.NOTEBOOKS / f"{COMPARISON}.ipynb").read_text())
         cells = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-        content["cells"] = cells[:2]  # up to here no TensorFlow is imported
-        (output,) = cells[1]["outputs"]
+        first, second, table = cells[:3]
+        cell = table
+        if change is change_text:
+            text = {"output_type": "stream", "name": "stdout", "text": ["text\n"]}
+            cell = {**table, "source": ["print('text')"], "outputs": [text]}
+        content["cells"] = [first, second, cell]
+        (output,) = cell["outputs"]
         change(output)
-        cells[1]["outputs"] = [output] if output else []
-        path = folder / f"{notebook}-{change.__name__}.ipynb"
+        cell["outputs"] = [output] if output else []
+        path = folder / f"{change.__name__}.ipynb"
         path.write_text(json.dumps(content))
     tests = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", *folder.glob("*.ipynb")],
@@ -205,15 +274,16 @@ def changed(tmp_path_factory: pytest.TempPathFactory) -> str:
         check=False,
     )
     assert tests.returncode == 1, tests.stdout
-    assert f"{len(CHANGES)} failed, {len(CHANGES)} passed" in tests.stdout
+    passed = 2 * len(CHANGES)
+    assert f"{len(CHANGES)} failed, {passed} passed" in tests.stdout
     return tests.stdout
 
 
-@pytest.mark.parametrize(("notebook", "change"), CHANGES)
+@pytest.mark.parametrize("change", CHANGES)
 def test_nbval_notices_a_changed_output(
-    notebook: str, change: Callable[[dict[str, Any]], None], changed: str
+    change: Callable[[dict[str, Any]], None], changed: str
 ) -> None:
-    name = f"{notebook}-{change.__name__}.ipynb"
-    report = re.search(rf"_ {name}::Cell 1 _+\n(.+?)\n(__|==)", changed, re.DOTALL)
+    name = f"{change.__name__}.ipynb"
+    report = re.search(rf"_ {name}::Cell 2 _+\n(.+?)\n(__|==)", changed, re.DOTALL)
     assert "Cell outputs differ" in report[1]
     assert changed.count(f"_ {name}::Cell ") == 1

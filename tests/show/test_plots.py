@@ -309,9 +309,9 @@ def test_speed_names_every_point_and_tells_lines_and_times():
     picture = costs.speed({"Line": MODELS["Model 0"]})
     shown = texts(picture)
     assert [shown.count(mode) for mode in MODES] == [2, 3, 2, 2]
-    assert {"Line, µs an example", "lines of code", *LABELS} <= set(shown)
+    assert {"Line, µs per example", "lines of code", *LABELS} <= set(shown)
     assert picture.alt == (
-        "Lines of code, and microseconds an example. Line: Keras 42, 2.5 to 900; "
+        "Lines of code, and microseconds per example. Line: Keras 42, 2.5 to 900; "
         "TensorFlow 2 69, 2.5 to 900; TensorFlow 1 68, 56."
     )
 
@@ -400,7 +400,7 @@ def test_markup_in_a_label_stays_text():
         (lambda: costs.speed({"Line": {"Keras": (42, {})}}), "Line's Keras is empty"),
         (
             lambda: costs.speed({"Line": {"Keras": (42, {"graph": 0.0})}}),
-            "Line's Keras takes 0.0 µs an example; it must be above 0",
+            "Line's Keras takes 0.0 µs per example; it must be above 0",
         ),
         (lambda: causes.rank({}), "effects is empty"),
         (lambda: causes.rank({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),

@@ -1,4 +1,4 @@
-"""What holds for the tables and figures that the notebooks print."""
+"""The tables that the notebooks show."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from kvt.training import format_metrics
 
 def run(notebook: str, **test: float) -> dict[str, Any]:
     """Return what a results JSON holds, as far as a table shows it."""
-    return {
+    results = {
         "notebook": notebook,
         "dialects": {
             name: {
@@ -34,13 +34,15 @@ def run(notebook: str, **test: float) -> dict[str, Any]:
             "tf1": {"weights_max_ulp": [1, 12345], "history_equal": False},
         },
     }
+    results["dialects"]["tf2"]["program_lines"] = 25
+    return results
 
 
 def markdown(table: tables.Table) -> list[str]:
     return table._repr_markdown_().split("\n")
 
 
-# Figures
+# Metrics
 
 
 def test_loss_comes_first_and_validation_last() -> None:
@@ -54,11 +56,11 @@ def test_loss_comes_first_and_validation_last() -> None:
     ("value", "text"),
     [(0.12349, "0.123"), (0.9996, "1.000"), (1234.5, "1234.500"), (1e-9, "0.000")],
 )
-def test_figures_have_three_decimals(value: float, text: str) -> None:
+def test_metrics_have_three_decimals(value: float, text: str) -> None:
     assert format_metrics({"loss": value}) == f"loss {text}"
 
 
-def test_no_figures_are_no_text() -> None:
+def test_no_metrics_are_no_text() -> None:
     assert format_metrics({}) == ""
 
 
@@ -90,7 +92,7 @@ def test_columns_of_names_are_aligned_to_the_left() -> None:
     assert repr(table).split("\n") == ["a  long    n", "x  y     100"]
 
 
-def test_row_of_another_length_is_refused_in_plain_text() -> None:
+def test_a_row_of_another_length_is_rejected_in_plain_text() -> None:
     with pytest.raises(ValueError, match="argument 2 is shorter"):
         repr(tables.Table(["a", "b"], [["1"]]))
 
@@ -106,12 +108,12 @@ def test_agreement_says_yes_only_to_equal_bits_and_histories() -> None:
         }
     )
     assert markdown(table)[2:] == [
-        "| TensorFlow 2 | yes | yes | 0 ulp |",
-        "| TensorFlow 1 | no | no | 1,234 ulp |",
+        "| TensorFlow 2 | yes | yes | 0 |",
+        "| TensorFlow 1 | no | no | 1,234 |",
     ]
 
 
-def test_agreement_of_weights_and_of_history_are_told_apart() -> None:
+def test_agreement_distinguishes_weights_from_history() -> None:
     table = tables.agreement(
         {
             "tf2": Parity([0.0], [0], history_equal=False),
@@ -121,17 +123,18 @@ def test_agreement_of_weights_and_of_history_are_told_apart() -> None:
     assert [row[1:3] for row in table.rows] == [["yes", "no"], ["no", "yes"]]
 
 
-def test_glance_has_a_row_a_model_and_dialect_and_links_to_the_evidence() -> None:
+def test_glance_has_a_row_per_model_and_dialect_and_links_to_the_evidence() -> None:
     table = tables.at_a_glance([run("02_logistic_regression", loss=9, accuracy=0.8766)])
     link = "[Logistic regression](02_logistic_regression.ipynb)"
     there = "(02_logistic_regression.ipynb#Do-they-agree?)"
-    worst = f"[12,345 ulp, history differs]{there}"
+    worst = f"[12,345, history differs]{there}"
     assert markdown(table) == [
-        "| model | dialect | apart from Keras | test accuracy | lines | seconds |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-        f"| {link} | Keras | [reference]{there} | 0.877 | 20 | 1.24 |",
-        f"|  | TensorFlow 2 | [0 ulp]{there} | 0.877 | 30 | 1.24 |",
-        f"|  | TensorFlow 1 | {worst} | 0.877 | 45 | 1.24 |",
+        "| model | dialect | distance from Keras, ulp | test accuracy | lines of code "
+        "| whole program | seconds |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        f"| {link} | Keras | [reference]{there} | 0.877 | 20 | – | 1.24 |",
+        f"|  | TensorFlow 2 | [0]{there} | 0.877 | 30 | 25 | 1.24 |",
+        f"|  | TensorFlow 1 | {worst} | 0.877 | 45 | – | 1.24 |",
     ]
 
 
@@ -140,11 +143,17 @@ def test_glance_shows_the_loss_of_a_model_without_accuracy() -> None:
     assert {row[3] for row in table.rows} == {"loss 0.025"}
 
 
-def test_lines_are_told_as_multiples_of_keras() -> None:
+def test_lines_are_multiples_of_keras_with_kvt_fit_and_as_a_whole_program() -> None:
     table = tables.lines([run("01_linear_regression"), run("02_logistic_regression")])
+    assert table.header[1:] == [
+        "Keras",
+        "TensorFlow 2 with kvt.fit",
+        "TensorFlow 1 with kvt.fit",
+        "TensorFlow 2, whole program",
+    ]
     assert markdown(table)[2:] == [
-        "| Linear regression | 20 | 30 (×1.5) | 45 (×2.2) |",
-        "| Logistic regression | 20 | 30 (×1.5) | 45 (×2.2) |",
+        "| Linear regression | 20 | 30 (×1.5) | 45 (×2.2) | 25 (×1.2) |",
+        "| Logistic regression | 20 | 30 (×1.5) | 45 (×2.2) | 25 (×1.2) |",
     ]
 
 
@@ -161,7 +170,8 @@ def test_side_by_side_shows_the_last_epoch_in_three_decimals() -> None:
         f"| test loss | {three('0.123')}",
         f"| test accuracy | {three('0.900')}",
         f"| parameters | {three('7,850')}",
-        "| lines | 20 | 30 | 45 |",
+        "| lines of code | 20 | 30 | 45 |",
+        "| lines of code, whole program | – | 25 | – |",
     ]
 
 
@@ -174,13 +184,13 @@ def test_seconds_are_those_of_the_whole_the_first_and_the_median_epoch() -> None
     ]
 
 
-# What the modes cost
+# Modes of execution
 
 Modes = dict[str, dict[str, tuple[float, float]]]
 
 
 def timed(modes: Modes, *, epochs: int = 10, train: int = 1_000) -> dict[str, Any]:
-    """Return a run by dialect and mode: its start's seconds, then µs an example."""
+    """Return a run from the start-up seconds and µs per example of its modes."""
     return {
         "notebook": "01_linear_regression",
         "data": {"train": train},
@@ -199,7 +209,7 @@ def timed(modes: Modes, *, epochs: int = 10, train: int = 1_000) -> dict[str, An
 
 
 def same_start(**modes: dict[str, float]) -> dict[str, Any]:
-    """Return a run whose modes all start in no time."""
+    """Return a run whose modes have no start-up costs."""
     return timed(
         {
             name: {mode: (0.0, time) for mode, time in of.items()}
@@ -209,39 +219,40 @@ def same_start(**modes: dict[str, float]) -> dict[str, Any]:
 
 
 def point(run: dict[str, Any]) -> str:
-    """Return the advice on a single model, without its name."""
+    """Return the advice about a single model, without its name."""
     first, *_ = tables.advice([run]).text.split("\n")
     return first.removeprefix("- **Linear regression.** ")
 
 
 def summary(*runs: dict[str, Any]) -> str:
-    """Return what the advice says last."""
+    """Return the end of the advice."""
     *_, last = tables.advice(runs).text.split("\n\n")
     return last.partition("included, ")[2]
 
 
-KEEP = "In Keras keep graph: epoch and XLA gain less than 1.2 times."
+KEEP = "In Keras keep graph: epoch and XLA are less than 1.2 times as fast."
+ON_100 = "On epochs of 100 examples,"
 KEEP_2 = KEEP.replace("Keras", "TensorFlow 2")
 
 
-def test_first_epoch_stands_apart_and_the_quickest_of_the_others_counts() -> None:
+def test_the_first_epoch_has_a_column_and_the_fastest_of_the_others_counts() -> None:
     speed = {
         "keras": {"graph": {"examples": 10, "epoch_seconds": [2.5, 0.3, 0.1, 0.2]}},
         "tf2": {"epoch": {"examples": 10, "epoch_seconds": [0.02, 0.001]}},
         "tf1": {"graph": {"examples": 20, "epoch_seconds": [0.05, 0.1, 0.1, 9.0]}},
     }
-    assert markdown(tables.modes(speed))[2:] == [
+    assert markdown(tables.speed(speed))[2:] == [
         "| Keras | graph | 2.50 | 10,000 | ×1.00 |",
         "| TensorFlow 2 | epoch | 0.02 | 100 | ×100 |",
         "| TensorFlow 1 | graph | 0.05 | 5,000 | ×2.00 |",
     ]
 
 
-def test_modes_stand_in_one_order_whatever_that_of_the_results() -> None:
+def test_modes_have_a_fixed_order() -> None:
     run = same_start(
         tf2={"XLA": 1, "eager": 9, "graph": 3, "epoch": 2}, keras={"graph": 4}
     )
-    rows = tables.modes(run["speed"]).rows
+    rows = tables.speed(run["speed"]).rows
     assert [row[:2] for row in rows] == [
         ["Keras", "graph"],
         ["TensorFlow 2", "eager"],
@@ -252,7 +263,7 @@ def test_modes_stand_in_one_order_whatever_that_of_the_results() -> None:
     assert [row[4] for row in rows] == ["×1.00", "×0.44", "×1.33", "×2.00", "×4.00"]
 
 
-def test_least_time_of_each_model_is_bold_and_a_missing_one_a_dash() -> None:
+def test_the_least_time_of_each_model_is_bold_and_a_missing_one_a_dash() -> None:
     one = same_start(keras={"graph": 1234, "epoch": 98.7}, tf1={"graph": 100})
     two = same_start(keras={"graph": 9.87}, tf1={"graph": 0.123})
     assert markdown(tables.speeds([one, two]))[2:] == [
@@ -282,20 +293,20 @@ def test_advice_is_the_simplest_mode_unless_another_gains_a_fifth(
     if advised is None:
         assert said == KEEP
     else:
-        assert said == f"In Keras take {advised} times as fast as graph."
+        assert said == f"In Keras use {advised} times as fast as graph."
 
 
 @pytest.mark.parametrize(
     ("keras", "tf2", "said"),
     [
-        (100.0, 90.0, "The two are then less than 1.2 times apart."),
-        (90.0, 100.0, "The two are then less than 1.2 times apart."),
-        (120.0, 100.0, "TensorFlow 2 is then 1.2 times as fast as Keras."),
-        (5_000.0, 1.0, "TensorFlow 2 is then 5,000 times as fast as Keras."),
-        (100.0, 250.0, "Keras is then 2.5 times as fast as TensorFlow 2."),
+        (100.0, 90.0, "The two then differ by less than 1.2 times."),
+        (90.0, 100.0, "The two then differ by less than 1.2 times."),
+        (120.0, 100.0, f"{ON_100} TensorFlow 2 is then 1.2 times as fast as Keras."),
+        (5_000.0, 1.0, f"{ON_100} TensorFlow 2 is then 5,000 times as fast as Keras."),
+        (100.0, 250.0, f"{ON_100} Keras is then 2.5 times as fast as TensorFlow 2."),
     ],
 )
-def test_advice_sets_the_dialects_against_each_other_either_way(
+def test_advice_compares_the_dialects_and_says_on_how_many_examples(
     keras: float, tf2: float, said: str
 ) -> None:
     run = same_start(keras={"graph": keras}, tf2={"graph": tf2})
@@ -307,23 +318,23 @@ def test_dialects_are_compared_in_their_advised_modes() -> None:
         keras={"graph": 100.0, "epoch": 20.0}, tf2={"graph": 40.0, "XLA": 400.0}
     )
     assert point(run) == (
-        "In Keras take epoch: 5.0 times as fast as graph. "
-        f"{KEEP_2} Keras is then 2.0 times as fast as TensorFlow 2."
+        "In Keras use epoch: 5.0 times as fast as graph. "
+        f"{KEEP_2} {ON_100} Keras is then 2.0 times as fast as TensorFlow 2."
     )
 
 
-def test_advice_says_how_many_epochs_make_up_for_a_longer_start() -> None:
-    # It saves 10 ms an epoch of 1,000 examples, and starts 0.5 s later.
+def test_advice_says_after_how_many_epochs_a_mode_repays_its_start() -> None:
+    # It saves 10 ms per epoch of 1,000 examples, and starts 0.5 s later.
     run = timed({"keras": {"graph": (0.1, 20.0), "epoch": (0.6, 10.0)}})
     assert point(run) == (
-        "In Keras take epoch: 2.0 times as fast as graph; "
-        "50 epochs make up for its start."
+        "In Keras use epoch: 2.0 times as fast as graph; "
+        "it repays its start-up after 50 epochs."
     )
     sooner = timed({"keras": {"graph": (0.6, 20.0), "epoch": (0.1, 10.0)}})
-    assert "make up" not in point(sooner)
+    assert "repays" not in point(sooner)
 
 
-def test_advice_ends_on_what_it_would_have_saved_in_these_runs() -> None:
+def test_advice_ends_with_the_time_it_would_have_saved_in_these_runs() -> None:
     modes = {"keras": {"graph": (0.1, 20.0), "epoch": (0.6, 10.0)}}
     assert summary(timed(modes, epochs=10)) == (
         "the modes above would have saved no time."
@@ -333,11 +344,6 @@ def test_advice_ends_on_what_it_would_have_saved_in_these_runs() -> None:
     )
 
 
-def test_advice_counts_no_dialect_without_a_graph_and_no_session() -> None:
+def test_advice_leaves_out_a_dialect_without_graph_and_sessions() -> None:
     run = same_start(keras={"graph": 9.0}, tf2={"eager": 1.0}, tf1={"graph": 1.0})
     assert point(run) == KEEP
-
-
-def test_prose_shows_itself_as_markdown_and_as_text() -> None:
-    prose = tables.Prose("- **one.** two")
-    assert prose._repr_markdown_() == repr(prose) == "- **one.** two"

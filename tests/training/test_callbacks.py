@@ -1,6 +1,5 @@
 """Callbacks work in Keras and in kvt alike."""
 
-import functools
 import inspect
 import math
 from typing import Any
@@ -12,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kvt
-from kvt.compare import parity
 from kvt.training.callbacks import Monitor
 
 HOOKS = sorted(
@@ -178,58 +176,6 @@ def test_recorder_times_epochs_without_its_own_copying(
     monkeypatch.undo()
     assert recorder.epoch_seconds == [2.0, 0.5]
     assert recorder.seconds == 2.5
-
-
-def test_each_timed_epoch_starts_from_the_same_weights() -> None:
-    weights, seen = [0.0], []
-
-    def start() -> None:
-        weights[0] = 1.0
-
-    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-        seen.append(weights[0])
-        weights[0] *= 1e300  # a second step from there would diverge
-        return {"loss": weights[0]}
-
-    fit = functools.partial(kvt.fit, step, step)
-    timed = kvt.time_epochs(fit, start, X, Y, batch_size=6)
-    assert seen == [1.0] * 4
-    assert weights == [1.0]
-    assert timed["examples"] == 6
-    assert len(timed["epoch_seconds"]) == 4
-    assert min(timed["epoch_seconds"]) > 0
-
-
-def test_time_epochs_works_with_keras() -> None:
-    model = train_in_keras()
-    before = model.get_weights()
-    timed = kvt.time_epochs(
-        model.fit, lambda: model.set_weights(before), X, Y, batch_size=4
-    )
-    assert len(timed["epoch_seconds"]) == 4
-    assert parity.same_bits(model.get_weights(), before)
-
-
-def test_resetting_the_weights_is_not_timed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = 0.0
-
-    def start() -> None:
-        nonlocal now
-        now += 50
-
-    def fit(x: Any, y: Any, *, epochs: int, callbacks: list[Any], **_: Any) -> None:
-        nonlocal now
-        for epoch in range(epochs):
-            callbacks[0].on_epoch_begin(epoch)
-            now += epoch + 1
-            callbacks[0].on_epoch_end(epoch)
-
-    monkeypatch.setattr("time.perf_counter", lambda: now)
-    timed = kvt.time_epochs(fit, start, X, Y, batch_size=4)
-    monkeypatch.undo()
-    assert timed == {"examples": 6, "epoch_seconds": [1.0, 2.0, 3.0, 4.0]}
 
 
 # Early stopping
