@@ -1,12 +1,12 @@
-# `make report` and `make test` need make and Python 3.11, 3.12 or 3.13, nothing else:
-# they make .venv from requirements.lock when it is missing or out of date.
+# `make report` and `make test` need make and Python 3.11, 3.12 or 3.13, nothing else.
+# Both create .venv from requirements.lock if it is missing or out of date.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help report test notebooks lint format types spell benchmark lab lock clean
+.PHONY: help report test check notebooks lint format types spell benchmark lab lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -14,12 +14,17 @@ help: ## list these targets
 report: $(VENV)/installed ## run every notebook and write reports/index.html
 	@$(BIN)/kvt report
 
-# By whole files: a notebook's cells need one kernel, and fixtures their module. In the
-# order of conftest.py, the longest first; xdist would begin with those of most tests.
-test: $(VENV)/installed ## run the unit tests, and every committed notebook
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Distribute whole files: a notebook's cells share a kernel, a module its fixtures.
+# conftest.py sorts the longest files to the front; xdist must keep that order.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-notebooks: $(VENV)/installed ## run the committed notebooks anew: their outputs and their results
+test: $(VENV)/installed ## run the unit tests and every committed notebook
+	@$(PYTEST)
+
+check: lint types spell ## look quickly: lint, types, spelling, unit tests without notebooks
+	@$(PYTEST) tests -m "not slow and not notebook and not browser"
+
+notebooks: $(VENV)/installed ## run the committed notebooks again and store outputs and results
 	@set -e; for notebook in $$(grep -l '^    "results_path: ' notebooks/*.ipynb); do \
 	  results=$(CURDIR)/notebooks/results/$$(basename $$notebook .ipynb).json; \
 	  $(BIN)/kvt run $$notebook -p results_path $$results --output build/executed.ipynb; \
@@ -33,7 +38,7 @@ lint: $(VENV)/installed ## check modules and notebooks with ruff
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 
-format: $(VENV)/installed ## format modules and notebooks, and mend what ruff can mend
+format: $(VENV)/installed ## format modules and notebooks, and fix what ruff can fix
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
@@ -51,9 +56,9 @@ benchmark: $(VENV)/installed ## measure speed, one benchmark after the other
 lab: $(VENV)/installed ## open the notebooks in JupyterLab
 	@$(BIN)/jupyter lab notebooks
 
-# Fewest forks: a package has one version on every Python, so that all compute the same.
-# Versions in the old lock are kept where they still fit: delete a package's lines from it
-# to let that package move. A .venv that is merely out of date will do: all it gives is uv.
+# Fewest forks: a package has the same version on every Python, so that results are equal.
+# uv keeps the versions of the old lock where they still fit; delete a package's lines to
+# let that package move. Even an outdated .venv will do, because it only provides uv.
 lock: | $(if $(wildcard $(BIN)/uv),,$(VENV)/locked) ## resolve pyproject.toml into requirements.lock and environment.yml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	  --fork-strategy fewest --extra test --extra dev --generate-hashes --no-header \
@@ -68,23 +73,23 @@ clean: ## remove .venv, caches and logs
 	rm -rf $(VENV) build/cache .hypothesis .mypy_cache .pytest_cache .ruff_cache logs notebooks/logs
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-# Two stamps, because a change of pyproject.toml alone need not make .venv anew. Each is
-# written last, so that an interrupted installation is begun again.
+# There are two stamps because a change to pyproject.toml alone does not require a new
+# .venv. Each stamp is written last, so that an interrupted installation starts over.
 $(VENV)/installed: $(VENV)/locked pyproject.toml
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Wheels only: building a package would run, and download, what the lock does not hash.
+# Wheels only: building a package would download and run code that the lock does not hash.
 $(VENV)/locked: requirements.lock $(BIN)/python
 	$(require_python)@echo "making $(VENV) from requirements.lock (3 GB with TensorFlow; a minute or two)…"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(PIP) --require-hashes --only-binary :all: --requirement requirements.lock
 	@touch $@
 
-# No recipe: an environment whose interpreter is gone counts as out of date.
+# No recipe: an environment without its interpreter counts as out of date.
 $(BIN)/python:
 
-# In Python 2's syntax too, so that an old Python can say which one it is.
+# Valid in Python 2 as well, so that an old Python can report its version.
 python_version = $(shell $(PYTHON) -c \
   'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)
 require_python = $(if $(filter 3.11.% 3.12.% 3.13.%,$(python_version)),,$(error \

@@ -5,15 +5,15 @@ import os
 from pathlib import Path
 
 import pytest
-from nbval.plugin import IPyNbFile
+from nbval.plugin import IPyNbCell, IPyNbFile
 
-# Before anything imports TensorFlow, whose C++ side logs as soon as it is loaded.
+# Set before any import of TensorFlow, whose C++ side logs as soon as it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Processors and thread counts add up products in different orders. A convolution's
-# training carries the rounding into the second decimal, and differences of two runs are
-# made of it. The committed outputs were made with AVX-512 and two threads; elsewhere
-# only the places of figures are compared.
+# Processors and thread counts add up products in different orders. In a convolution's
+# training the rounding reaches the second decimal, and differences between two runs
+# consist of it. The committed outputs come from AVX-512 and two threads; elsewhere only
+# the places of the numbers are compared, not the numbers.
 CPU = Path("/proc/cpuinfo")
 ROUNDS_ALIKE = os.cpu_count() == 2 and CPU.exists() and "avx512f" in CPU.read_text()
 NUMBER = r"[ <]*\d[\d,]*(\.\d+)?(e-?\d+)?"
@@ -23,50 +23,57 @@ ROUNDED = {
         r"Confusion matrix: .*",
         r"The \d+ surest mistakes: .*",
     ),
-    "06_why_results_differ": (rf"{NUMBER}( to{NUMBER})?",),
+    "09_why_results_differ": (rf"{NUMBER}( to{NUMBER})?",),
+    "10_errors_of_2017": (rf"{NUMBER}( to{NUMBER})?",),
 }
 
-# Workers are given whole files, and those that take longest first: one that began late
-# would leave the other worker idle.
+# xdist gives whole files to its workers. The longest start first, so that no worker
+# is left with a long file at the end while the other one is idle.
 LONGEST = (
-    "06_why_results_differ.ipynb",
-    "test_report_browser.py",
+    "test_browser.py",
+    "09_why_results_differ.ipynb",
     "test_bit_for_bit.py",
-    "test_recipes_regularization.py",
-    "test_differences.py",
-    "test_recipes_optimizers.py",
-    "05_training_recipes.ipynb",
-    "test_recipes_stopping.py",
-    "test_compiled.py",
+    "10_errors_of_2017.ipynb",
+    "test_regularization_and_custom_losses.py",
+    "test_causes.py",
+    "test_optimizers_and_schedules.py",
     "04_convolutional_network.ipynb",
-    "test_report_parallel.py",
-    "test_recipes_pipelines.py",
+    "test_stopping_and_checkpoints.py",
+    "test_compiled.py",
+    "test_workers.py",
+    "test_pipelines_and_tensorboard.py",
     "test_injected_errors.py",
     "test_inside_fit.py",
 )
+CELL_SECONDS = 300  # at most, by --nbval-cell-timeout; its kernel has to end, too
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the longest files to the front, and say how notebooks are compared.
+    """Sort the longest files to the front, mark the tests, and set what nbval compares.
 
-    Figures are compared by their alternative text, as nbval itself compares no PNG:
-    processors round differently, and that shows in the last digits of an SVG's paths.
+    Figures are compared by their alternative text. nbval itself compares no PNG, and
+    an SVG's paths show the last digits, in which processors differ.
     """
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.name, len(places)))
+    for item in items:
+        if isinstance(item, IPyNbCell):
+            item.add_marker(pytest.mark.timeout(CELL_SECONDS + 20))
+        if isinstance(item, IPyNbCell) or item.path.parent.name == "notebooks":
+            item.add_marker(pytest.mark.notebook)
     for notebook in {item.parent for item in items}:
         if isinstance(notebook, IPyNbFile):
             notebook.skip_compare += ("image/svg+xml",)
             if not ROUNDS_ALIKE:
                 patterns = ROUNDED.get(notebook.path.stem, ())
-                notebook.sanitize_patterns.update(dict.fromkeys(patterns, "figure"))
+                notebook.sanitize_patterns.update(dict.fromkeys(patterns, "number"))
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over all that the tests' modules have imported.
+    """Exempt everything that the test modules have imported from garbage collection.
 
-    It would look through hundreds of thousands of TensorFlow's objects, which are never
-    garbage, again and again while tests trace graphs.
+    Otherwise the collector would inspect hundreds of thousands of TensorFlow's objects,
+    none of them garbage, again and again while tests trace graphs.
     """
     gc.collect()
     gc.freeze()
@@ -74,7 +81,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 def mnist_path() -> Path:
-    """The file that KVT_MNIST names; tests that need real MNIST are skipped without."""
+    """Return the file that KVT_MNIST names, or skip a test that needs real MNIST."""
     if not (path := os.environ.get("KVT_MNIST")):
         pytest.skip("KVT_MNIST does not name an mnist.npz")
     return Path(path)

@@ -1,9 +1,8 @@
 """One contender of benchmarks/training.py: a framework in one mode, on one model.
 
-Each runs in a process of its own and takes turns: it waits for a number on its standard
-input, trains so many epochs, and answers with the seconds and the mean loss of each.
-What it trains on stands in a file: examples in their order, one-hot labels, initial
-weights.
+Each contender runs in its own process and takes turns: it waits for a number on its
+standard input, trains that many epochs, and answers with the seconds and the mean loss
+of each. A file holds the examples in their order, one-hot labels and initial weights.
 
     python -m benchmarks.contenders NAME MODEL FILE
 """
@@ -19,14 +18,14 @@ import numpy as np
 
 Weights = list[np.ndarray]
 RATE = 0.01
-K = 10  # steps per execution where it is neither one nor the epoch
+K = 10  # steps per execution if neither 1 nor the whole epoch
 
 
 class Turns:
-    """Epochs by appointment. Its hooks are those of Keras's callbacks too.
+    """Trains epochs on request, through the hooks of Keras's callbacks.
 
-    The epochs of a turn follow each other without a pause, as in any training: after
-    a wait the first would find the processor's caches taken.
+    The epochs of a turn follow each other without a pause, as in any training. After a
+    pause, the first epoch would find the processor's caches filled by others.
     """
 
     def __init__(self) -> None:
@@ -56,7 +55,7 @@ class Turns:
 
 
 class Case:
-    """A model's data and initial weights, as the file holds them."""
+    """A model's data and initial weights, read from the file."""
 
     def __init__(self, model: str, path: str) -> None:
         self.model = model
@@ -73,11 +72,11 @@ class Case:
         return np.rint(self.x * 255).astype(np.uint8)
 
 
-# TensorFlow and Keras: the code of the report's sections
+# TensorFlow and Keras: the code of the report's chapters
 
 
 def section(case: Case) -> dict[str, Any]:
-    from tests import sections
+    from tests.notebooks import sections
 
     return sections.define(case.model, batch_size=case.batch_size)
 
@@ -161,13 +160,13 @@ def convolve(x, k):  # (b, h, w, i), (5, 5, i, o)
 
 
 def convolution(x, k):
-    """Return the convolution, and a function for its gradients, convolutions both."""
+    """Return the convolution and a function for its gradients, by convolutions."""
     import tensorflow as tf
 
     def gradients(upstream):  # (b, h, w, o)
         turned = tf.transpose(k[::-1, ::-1], (0, 1, 3, 2))
         padded = tf.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)))
-        across = tf.transpose(padded, (3, 1, 2, 0))  # examples for channels
+        across = tf.transpose(padded, (3, 1, 2, 0))  # examples as channels
         filters = tf.transpose(upstream, (1, 2, 0, 3))
         of_kernel = tf.nn.conv2d(across, filters, 1, "VALID")  # (i, 5, 5, o)
         of_input = convolve(upstream, turned)
@@ -177,14 +176,14 @@ def convolution(x, k):
 
 
 def step_by_unit(weights: Weights, convolutions: bool = False) -> Any:
-    """The same model, written for the products that this backend is quick at.
+    """Return a step of the same model, written for the fastest products of TensorFlow.
 
-    A dense layer's weights hold a row a unit, (10, 784) or (1024, 3136), and what it
-    returns a column an example: no product then needs a large matrix transposed.
-    Maxima are taken before the rectifier, which then has a quarter to do, and the
-    update is one operation, TensorFlow 1's own. With `convolutions` the gradients of a
-    convolution are convolutions again, which Eigen is quicker at, and oneDNN is not.
-    Sums are ordered otherwise than in Keras: equal to rounding, not to the bit.
+    A dense layer's weights have one row per unit, (10, 784) or (1024, 3136), and its
+    output has one column per example, so that no product needs a large transposed
+    matrix. Max pooling comes before the rectifier, which then has a quarter of the
+    work. The update is TensorFlow 1's single operation. With `convolutions`, the
+    gradients of a convolution are convolutions too, which is faster in Eigen but not in
+    oneDNN. Sums have another order than in Keras, so results are equal up to rounding.
     """
     import tensorflow as tf
 
@@ -235,7 +234,7 @@ def from_bytes(step: Any, case: Case) -> Any:
     return cast_and_step
 
 
-# PyTorch, as its users write it: layers, cross-entropy, its own SGD
+# PyTorch, as its users write it: layers, cross-entropy, PyTorch's SGD
 
 
 def torch_model(weights: Weights) -> Any:
@@ -312,7 +311,7 @@ def run_torch(case: Case, turns: Turns, *, compiled: bool = False) -> None:
         turns.end(float(total) / len(x))
 
 
-# JAX: a pure function of weights and batch, jitted a step or scanned over the epoch
+# JAX: a pure function of weights and batch, jitted per step or scanned over an epoch
 
 
 def jax_forward(weights: Any, x: Any, by_unit: bool = False) -> Any:
@@ -394,7 +393,7 @@ def run_jax(
 
 
 def run_floor(case: Case, turns: Turns) -> None:
-    """Not a contender: measure this machine, in TensorFlow's threads."""
+    """Measure this machine, with TensorFlow's threads; this is not a contender."""
     import concurrent.futures
 
     import tensorflow as tf

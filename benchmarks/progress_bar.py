@@ -1,8 +1,8 @@
-"""What the progress bar costs: a feedforward epoch with it, over one without it.
+"""What the progress bar costs: an epoch with it against an epoch without it.
 
-Epochs with and without the bar take turns in one process, so that the machine's moods
-meet both; the figure is the ratio of the medians. The bar draws as in a terminal, and
-its own calls are timed alone beside it.
+Epochs of the feed-forward network with and without the bar take turns in one process,
+so that background load affects both; the result is the ratio of the medians. The bar
+draws as in a terminal. Its own calls are also timed alone.
 Writes progress_bar.md beside this file.
 """
 
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import kvt
 from kvt import data
-from tests import sections
+from tests.notebooks import sections
 
 ROUNDS = 40
 
 
 class Terminal(io.StringIO):
-    """A terminal that nobody sees."""
+    """A terminal without a screen."""
 
     def isatty(self) -> bool:
         return True
@@ -49,7 +49,7 @@ def epoch_seconds(section: dict, verbose: int) -> float:
 
 
 def own_seconds(steps: int, epoch: float) -> float:
-    """Time the bar's own calls in one epoch, on a clock that paces its drawings."""
+    """Time the bar's own calls in an epoch; the clock sets how often it draws."""
     ticks = itertools.count()
     bar = kvt.ProgressBar(clock=lambda: next(ticks) * epoch / steps)
     bar.set_params({"epochs": 1, "steps": steps})
@@ -66,8 +66,8 @@ def own_seconds(steps: int, epoch: float) -> float:
 
 def row(name: str, taken: list[float]) -> str:
     """Return a line of the table."""
-    figures = (statistics.median(taken), min(taken), max(taken))
-    return f"| {name} | {' | '.join(f'{seconds:.4f} s' for seconds in figures)} |"
+    seconds_of = (statistics.median(taken), min(taken), max(taken))
+    return f"| {name} | {' | '.join(f'{seconds:.4f} s' for seconds in seconds_of)} |"
 
 
 def main() -> None:
@@ -90,7 +90,8 @@ def main() -> None:
     own = statistics.median(own_seconds(steps, epoch) for _ in range(ROUNDS))
     text = f"""# What the progress bar costs
 
-A feedforward epoch: {n:,} examples at batch {section["batch_size"]}, \
+One epoch of the feed-forward network: {n:,} examples at batch size \
+{section["batch_size"]}, \
 {section["validation_split"]:.0%} of them for validation ({reason}).
 
 | epoch | median of {ROUNDS} | lowest | highest |
@@ -98,9 +99,9 @@ A feedforward epoch: {n:,} examples at batch {section["batch_size"]}, \
 {row("without the bar", seconds[0])}
 {row("with the bar", seconds[1])}
 
-Ratio of the medians: **{ratio:.4f}**, in the noise of the epochs themselves. The \
-bar's own calls take {own * 1000:.2f} ms an epoch (median of {ROUNDS}), \
-**{own / epoch:.2%}** of one.
+Ratio of the medians: **{ratio:.4f}**, within the noise of the epochs. The \
+bar's own calls take {own * 1000:.2f} ms per epoch (median of {ROUNDS}), \
+**{own / epoch:.2%}** of it.
 
 Python {platform.python_version()}, TensorFlow {version("tensorflow")}, \
 {os.cpu_count()} threads, {platform.machine()}.

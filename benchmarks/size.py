@@ -1,9 +1,9 @@
 """How an epoch's cost grows: seconds over examples and batch sizes, and peak memory.
 
-The feedforward network on random images. Times are medians of epochs that take turns.
-Each memory is the peak of a fresh process, less its peak before the data were made,
-when the model had been trained on a few examples: what TensorFlow itself takes is left
-out. It is set against data, weights and one batch's activations.
+Trains the feed-forward network on random images. Times are medians of epochs that take
+turns. Memory is the peak of a fresh process, minus its peak after a training on a few
+examples, so that TensorFlow's own memory is left out. The ratio divides it by the size
+of data, weights and one batch's activations.
 Writes size.md beside this file.
 
     python -m benchmarks.size
@@ -24,7 +24,7 @@ import numpy as np
 import kvt
 from benchmarks.training import processor
 from kvt import data
-from tests import sections
+from tests.notebooks import sections
 
 EXAMPLES = (1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 60_000)
 BATCHES = (1, 4, 16, 64, 256, 1_024, 4_096)
@@ -33,7 +33,7 @@ MODES = {"step": {}, "10 steps": {"steps_per_execution": 10}} | {
     "epoch, XLA": {"steps_per_execution": "epoch", "jit_compile": True},
 }
 ROUNDS = 3
-ACTIVATIONS = 2 * (32 + 10)  # floats an example, forward and backward
+ACTIVATIONS = 2 * (32 + 10)  # floats per example, forward and backward
 WEIGHTS = 25_450
 
 
@@ -75,7 +75,7 @@ def peak() -> int:
 
 
 def memory(name: str, n: int) -> None:
-    """In a fresh process: print by how many bytes training on n examples needs more."""
+    """Print, in a fresh process, how many more bytes a training on n examples needs."""
     section = sections.define("03_feedforward_network", train_size=10)
     epochs(section, 300, 128, MODES[name])
     before = peak()
@@ -113,7 +113,7 @@ def rows(seconds: dict, sizes: list[tuple[int, int]]) -> str:
 
 
 def straightness(seconds: dict, sizes: list[tuple[int, int]]) -> str:
-    """Say by how much a straight line through the times misses them."""
+    """Report how far the times are from a straight line."""
     said = []
     for name in MODES:
         n = np.array([size[0] for size in sizes], float)
@@ -121,7 +121,7 @@ def straightness(seconds: dict, sizes: list[tuple[int, int]]) -> str:
         slope, start = np.polyfit(n, y, 1, w=1 / y)
         miss = np.abs(slope * n + start - y) / y
         said.append(
-            f"{name}: {slope * 1e6:.2f} µs an example and {start * 1e3:.1f} ms, "
+            f"{name}: {slope * 1e6:.2f} µs per example and {start * 1e3:.1f} ms, "
             f"off by {miss.max():.0%} at most"
         )
     return "; ".join(said)
@@ -137,7 +137,7 @@ def main() -> None:
     memories = [memory_row(name, n) for n in (20_000, 60_000) for name in MODES]
     text = f"""# What size costs
 
-The feedforward network on random images. Milliseconds an epoch, medians.
+The feed-forward network on random images. Milliseconds per epoch, medians.
 
 {head}
 {rows(seconds, by_examples)}
@@ -147,15 +147,15 @@ A straight line through them: {straightness(seconds, by_examples)}.
 {head}
 {rows(seconds, by_batch)}
 
-Peak memory over TensorFlow's own, in MB, beside data, weights and one batch's \
-activations:
+Peak memory without TensorFlow's own, in MB, against the size of data, weights and \
+one batch's activations:
 
-| examples | | these take | the process took | ratio |
+| examples | | data, weights, activations | process | ratio |
 | ---: | --- | ---: | ---: | ---: |
 {chr(10).join(memories)}
 
-Images as `kvt.data` returns them. Those of other origin that do not begin at a \
-multiple of 64 bytes "epoch" copies, once.
+The images come from `kvt.data`. The mode "epoch" copies other arrays once if they \
+do not begin at a multiple of 64 bytes.
 
 Python {platform.python_version()}, TensorFlow {version("tensorflow")}, \
 {processor()}, {os.cpu_count()} threads.

@@ -1,14 +1,14 @@
 """What an epoch costs: Keras, TensorFlow 2 in each mode, TensorFlow 1, PyTorch, JAX.
 
-The four models of the report, from the same initial weights, on the same batches in
-the same order, on all processors. Each contender is a process of its own; they take
-turns, epoch by epoch, so that the machine's moods meet all. Their first epochs' losses
-must agree. Beside them stands the floor: the time of the counted operations at the
-rate of this machine's matrix products, or of the counted bytes at its bandwidth,
+Trains the report's four models from the same initial weights, on the same batches in
+the same order, on all processors. Each contender is a separate process. The processes
+take turns, epoch by epoch, so that background load affects all of them. The losses of
+their first epochs must agree. The floor is the time of the counted operations at the
+rate of this machine's matrix products, or of the counted bytes at its memory bandwidth,
 whichever is longer.
 
-PyTorch and JAX are not among kvt's dependencies: name a Python that has them by
-`--python`. Without them the benchmark says what it skips.
+PyTorch and JAX are not dependencies of kvt: use `--python` to name a Python that has
+them. Without them, the benchmark says what it skips.
 Writes training.md and training.svg beside this file.
 
     python -m benchmarks.training [--python PATH] [--models 01 02 …]
@@ -34,7 +34,7 @@ import numpy as np
 from benchmarks.contenders import CONTENDERS
 from kvt import data
 from kvt.report import provenance
-from tests import sections
+from tests.notebooks import sections
 
 HERE = Path(__file__)
 SIZES = {  # model: examples, batch size
@@ -54,7 +54,7 @@ TURN = 0.05  # seconds at least
 
 @dataclass
 class Contender:
-    """A process, and what its epochs took."""
+    """A process, and the seconds of its epochs."""
 
     name: str
     process: subprocess.Popen[str]
@@ -90,7 +90,7 @@ class Contender:
 
 
 def write_case(model: str, path: Path, dataset: str) -> dict:
-    """Write what the contenders train on; return the model's section."""
+    """Write the contenders' examples and weights; return the model's section."""
     n, batch_size = SIZES[model]
     sized = {"train_size": 1_000} if model.startswith("04") else {}
     if not model.startswith("01"):
@@ -114,10 +114,11 @@ def write_case(model: str, path: Path, dataset: str) -> dict:
 def counted(section: dict) -> tuple[float, float]:
     """Count an epoch's operations and bytes.
 
-    Operations: two a weight and place where it is used, forward; the same for the
-    weight's gradient; the same for the input's gradient, except in the first layer.
-    Bytes: examples and labels are read once; in each step each weight is read for the
-    product and for the update, its gradient written and read, the weight written.
+    Operations: two per weight and place where it is used, in the forward pass; the same
+    for the weight's gradient; the same for the input's gradient, except in the first
+    layer. Bytes: examples and labels are read once; in each step each weight is read
+    for the product and for the update, its gradient written and read, the weight
+    written.
     """
     kernels = [w for w in section["initial_weights"] if w.ndim > 1]
     places = {0: 28 * 28, 1: 14 * 14} if kernels[0].ndim == 4 else {}
@@ -130,10 +131,10 @@ def counted(section: dict) -> tuple[float, float]:
 
 
 def fits(name: str, model: str) -> bool:
-    """Whether the contender has a meaning for the model, or says anything new.
+    """Whether the contender applies to the model and adds information.
 
-    Beside convolutions the cast of images is nothing, and XLA's take seconds, however
-    the dense layers are written.
+    With convolutions, the cast of the images takes no visible time, and XLA takes
+    seconds however the dense layers are written.
     """
     number, *modes = model[:2], *name.split(", ")[1:]
     if "by unit" in modes:
@@ -173,8 +174,8 @@ def processes(model: str, path: Path, pythons: dict[str, str]) -> Iterator[list]
 def compete(contenders: list[Contender], seconds: float, rounds: int) -> dict:
     """Let them take turns; return the machine's median rates.
 
-    In each of the rounds the order is another. An epoch that is short comes several
-    times a turn; whoever has trained for so many seconds sits out, after three turns.
+    The order changes from round to round. A short epoch runs several times per turn. A
+    contender that has trained for `seconds` sits out after its third turn.
     """
     *contenders, floor = contenders
     for one in contenders:
@@ -200,6 +201,12 @@ def compete(contenders: list[Contender], seconds: float, rounds: int) -> dict:
         name: statistics.median(each[name] for each in measured)
         for name in ("rate", "bandwidth")
     }
+
+
+def title(model: str) -> str:
+    """Return `Feed-forward network` for `03_feedforward_network`."""
+    words = model[3:].replace("_", " ").replace("feedforward", "feed-forward")
+    return words.capitalize()
 
 
 def milliseconds(seconds: float) -> str:
@@ -232,14 +239,15 @@ def table(model: str, section: dict, contenders: list[Contender], machine: dict)
         if other and raw and family != "TensorFlow 2"
     ]
     summary = f"Best of TensorFlow 2: {raw.name}. Its speed is {'; '.join(ahead)}."
-    return f"""## {model[3:].replace("_", " ").capitalize()}
+    return f"""## {title(model)}
 
 {section["n"]:,} examples at batch {section["batch_size"]}. Floor: \
 {operations / 1e9:.3g} G operations at {machine["rate"] / 1e9:.0f} G/s are \
 {milliseconds(computing)} ms; {moved / 1e6:.3g} MB at {machine["bandwidth"] / 1e9:.1f} \
 GB/s are {milliseconds(moving)} ms. {summary}
 
-| | median, ms | lowest | highest | epochs | first epoch | its loss | × floor |
+| | median, ms | lowest | highest | epochs | first epoch | loss of the first epoch | \
+× floor |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 {chr(10).join(rows)}
 """
@@ -258,18 +266,18 @@ def plot(results: dict[str, tuple[list[Contender], float]], path: Path) -> None:
             ax.plot(ends, (at, at), color=COLORS[one.family], alpha=0.4, linewidth=3)
             ax.plot(one.median * 1e3, at, "o", color=COLORS[one.family])
         ax.axvline(floor * 1e3, color="black", linestyle=":", linewidth=1)
-        ax.set(xscale="log", title=model[3:].replace("_", " "), xlabel="ms an epoch")
+        ax.set(xscale="log", title=model[3:].replace("_", " "), xlabel="ms per epoch")
         ax.grid(axis="x", alpha=0.3)
     axes[0][0].set_yticks(range(len(names)), names)
     axes[0][0].invert_yaxis()
-    figure.suptitle("Milliseconds an epoch: median, lowest to highest; dotted: floor")
+    figure.suptitle("Milliseconds per epoch: median, lowest to highest; dotted: floor")
     figure.tight_layout()
     plt.rcParams["svg.hashsalt"] = "kvt"
     figure.savefig(path, metadata={"Date": None})
 
 
 def versions(pythons: dict[str, str]) -> str:
-    """Return the versions of what competed."""
+    """Return the versions of the packages that competed."""
     packages = {"PyTorch": ("torch",), "JAX": ("jax", "jaxlib")}
     found = []
     for family, python in pythons.items():
@@ -287,7 +295,7 @@ def versions(pythons: dict[str, str]) -> str:
 
 
 def processor() -> str:
-    """Its name, and its widest vectors where the system says."""
+    """Return the processor's name, and its widest vectors if the system lists them."""
     told = Path("/proc/cpuinfo")
     flags = told.read_text().split() if told.exists() else []
     widest = [name for name in ("avx512f", "avx2") if name in flags][:1]
@@ -314,7 +322,7 @@ def main() -> None:
         "--seconds",
         type=float,
         default=8,
-        help="a contender trains for, at most, after three turns",
+        help="longest training time of a contender after its third turn",
     )
     parser.add_argument("--rounds", type=int, default=30, help="turns of each")
     options = parser.parse_args()
@@ -337,12 +345,14 @@ def main() -> None:
     notes = HERE.with_name("training_notes.md")
     text = f"""# What an epoch costs
 
-Made by `python -m benchmarks.training` ({reason}). Each row is a process of its own; \
-they take turns. Threads: {os.cpu_count()} for each. In bold the best of each \
-framework. "Bytes": images stay 8-bit integers until their batch is cast.\
-{f" Skipped, because it was not there: {', '.join(skipped)}." if skipped else ""}
+Made by `python -m benchmarks.training` ({reason}). Each row is a separate process; \
+the processes take turns. Each has {os.cpu_count()} threads. Bold rows are the best of \
+each framework. "Bytes": images stay 8-bit integers until their batch is cast. \
+"Floor": the time of the counted operations at the rate of this machine's matrix \
+products, or of the counted bytes at its memory bandwidth, whichever is longer.\
+{f" Skipped because it is not installed: {', '.join(skipped)}." if skipped else ""}
 
-![Milliseconds an epoch](training.svg)
+![Milliseconds per epoch](training.svg)
 
 {chr(10).join(parts)}
 {notes.read_text() if notes.exists() else ""}

@@ -1,8 +1,8 @@
-"""Where an epoch's time goes, by operation, as TensorFlow's profiler saw it.
+"""Where an epoch's time goes, by operation, from TensorFlow's profiler.
 
-The fastest mode of each model in benchmarks/training.py, and for the convolutional
-network the mode before its products were rearranged too. Writes training_profile.md
-beside this file.
+Profiles the fastest mode of each model in benchmarks/training.py, and for the
+convolutional network also the mode before its products were rearranged. Writes
+training_profile.md beside this file.
 
     python -m benchmarks.training_profile
 """
@@ -22,11 +22,11 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from benchmarks.contenders import Case, Turns, run_raw
-from benchmarks.training import SIZES, milliseconds, processor, write_case
+from benchmarks.training import SIZES, milliseconds, processor, title, write_case
 from kvt import data
 
 WARM, TIMED, TRACED = 3, 10, 3  # epochs
-SHOWN = 9  # operations a table
+SHOWN = 9  # operations per table
 EPOCH: dict[str, Any] = {"steps_per_execution": "epoch"}
 XLA: dict[str, Any] = EPOCH | {"jit_compile": True}
 CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -36,22 +36,22 @@ CASES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("04", "epoch", EPOCH),
     ("04", "epoch, by unit", EPOCH | {"by_unit": True}),
 )
-# What calls an operation, and is not one.
+# Layers that call an operation.
 LAYERS = re.compile(
     r"(?i)eager|TFE_|Execute|Executa|Process|BlockUntil|KernelAnd|<lambda>|^end: "
     r"|^(while|call)(\.\d+)?$"
 )
-# The place of one step among those of a round, and a repeated operation's number.
+# The place of a step within a round, and the number of a repeated operation.
 PLACE = re.compile(r"^.*StatefulPartitionedCall(_\d+)?/|^while/body/_\d+/")
 PYTHON_CALL = "TFE_Py_Execute"
 
 
-class Finished(Exception):  # noqa: N818, for it is no error
-    """All epochs were seen; `fit` would go on."""
+class Finished(Exception):  # noqa: N818, it is not an error
+    """All epochs were profiled; ends `fit`."""
 
 
 class Watch(Turns):
-    """Times some epochs, then lets the profiler see some more."""
+    """Times some epochs, then profiles some more."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
@@ -95,7 +95,7 @@ def watch(model: str, mode: dict[str, Any], dataset: str) -> tuple[Watch, dict]:
             run_raw(Case(model, str(path)), seen, **mode)
         except Finished:
             return seen, events(directory)
-    raise AssertionError("fit ended before the profiler")
+    raise AssertionError("fit ended before the profiler did")
 
 
 def table(model: str, name: str, mode: dict[str, Any], dataset: str) -> str:
@@ -117,12 +117,12 @@ def table(model: str, name: str, mode: dict[str, Any], dataset: str) -> str:
         for layer, seconds in found.items()
         if layer.startswith(PYTHON_CALL)
     )
-    return f"""## {model[3:].replace("_", " ").capitalize()}: {name}
+    return f"""## {title(model)}: {name}
 
-An epoch: {milliseconds(seen.median)} ms, median of {TIMED} without the profiler; \
-with it, {milliseconds(call)} ms of an epoch are inside TensorFlow's runtime.
+One epoch: {milliseconds(seen.median)} ms, median of {TIMED} without the profiler; \
+with it, {milliseconds(call)} ms per epoch are spent in TensorFlow's runtime.
 
-| operation | times an epoch | µs each, median | ms an epoch | of the epoch |
+| operation | runs per epoch | µs each, median | ms per epoch | share |
 | --- | ---: | ---: | ---: | ---: |
 {chr(10).join(rows)}
 """
@@ -135,8 +135,8 @@ def main() -> None:
     text = f"""# Where an epoch's time goes
 
 Made by `python -m benchmarks.training_profile` ({reason}). Operations that run at the \
-same time on two threads count twice, and the profiler itself takes time: read the \
-tables for what is large. Under XLA a fusion is several operations made one.
+same time on two threads count twice, and the profiler itself takes time, so use the \
+tables to find the large operations. With XLA, a fusion is several operations in one.
 
 {chr(10).join(parts)}
 Python {platform.python_version()}, TensorFlow {version("tensorflow")}, \

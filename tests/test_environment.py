@@ -166,6 +166,7 @@ def test_make_begins_a_half_made_environment_again(checkout: Checkout) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_environment_yml_installs_into_an_empty_environment(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     pip = [tmp_path / "venv/bin/python", "-m", "pip"]

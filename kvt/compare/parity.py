@@ -84,6 +84,18 @@ def same_bits(a: Weights, b: Weights) -> bool:
     )
 
 
+def identical(a: Any, b: Any) -> bool:
+    """Whether two results agree in structure, type, dtype, shape and every bit.
+
+    A result is None, a number, a text or an array, or a list or tuple of results.
+    """
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(identical, a, b))
+    return a is None or same_bits([np.asarray(a)], [np.asarray(b)])
+
+
 def compare(
     reference: Sequence[Weights],
     weights: Sequence[Weights],

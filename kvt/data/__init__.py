@@ -1,12 +1,13 @@
-"""The line and the digits, the validation split, and the order of examples."""
+"""The data sets, the validation split, the order of examples, and parameters' rules."""
 
+from kvt.data.arrays import ALIGNMENT, Array, empty
 from kvt.data.datasets import DATASETS, Data, line, load, resolve
-from kvt.data.memory import ALIGNMENT, empty
 from kvt.data.order import example_order, split
 
 __all__ = [
     "ALIGNMENT",
     "DATASETS",
+    "Array",
     "Data",
     "empty",
     "example_order",

@@ -1,7 +1,6 @@
-"""The line and the digits, the validation split, and the order of examples.
+"""The data sets: points of a line, scikit-learn's handwritten digits, and MNIST.
 
-NumPy is all that this module needs. scikit-learn is imported when its digits are
-loaded, TensorFlow when its shuffled order is asked for.
+scikit-learn is imported only when its digits are loaded.
 """
 
 import hashlib
@@ -10,19 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from kvt.data import mnist, parameters
-from kvt.data.memory import empty
-from kvt.data.mnist import Array, Arrays
+from kvt.data.arrays import Array, empty
 from kvt.data.order import split
 
-DATASETS = {"digits": 1_500, "mnist": 60_000}  # name: training examples
+DATASETS = {"digits": 1_500, "mnist": 60_000}  # name: number of training examples
 
 
 @dataclass(frozen=True, eq=False)
 class Data:
     """Examples for training and for testing: x (n, …) and y (n, …) of one dtype.
 
-    `sha256` is that of the whole data set, before `train_size` shortened it: one
-    SHA-256 over the SHA-256s of its raw arrays (x_train, y_train, x_test, y_test).
+    `sha256` identifies the whole data set, before `train_size` shortened it. It is the
+    SHA-256 of the SHA-256s of its raw arrays (x_train, y_train, x_test, y_test).
     """
 
     name: str
@@ -33,7 +31,7 @@ class Data:
     y_test: Array
 
     def summary(self, validation_split: float = 0.0) -> dict[str, str | int]:
-        """Return what a results JSON says of its data: name, hash, and counts.
+        """Return the `data` entry of a results JSON: name, hash, numbers of examples.
 
         Raises ValueError as `split` does.
         """
@@ -49,10 +47,11 @@ class Data:
 
 
 def line(train_size: int = 100, *, seed: int, dtype: str = "float32") -> Data:
-    """Draw examples of the line y = 0.5 x + 1, and 100 further ones for testing.
+    """Draw points of the line y = 0.5 x + 1: `train_size`, and 100 more for testing.
 
-    x is drawn from the standard normal distribution, y computed in `dtype`; both are
-    (n, 1). A `train_size` of 0 draws the 100 of 2017. Raises ValueError below 0.
+    x comes from the standard normal distribution; y is computed in `dtype`. Both have
+    the shape (n, 1). A `train_size` of 0 draws 100 points, as the 2017 notebook did.
+    Raises ValueError for a negative one.
     """
     parameters.check({"train_size": train_size})
     random = np.random.default_rng(seed)
@@ -72,13 +71,14 @@ def load(
     """Load handwritten digits: gray images, 28 by 28, and their classes.
 
     `dataset` is "digits" (1,500 + 297 images that come with scikit-learn) or "mnist"
-    (60,000 + 10,000: the file that KVT_MNIST names, else Keras's cache, else its
-    download into that cache). `train_size` keeps that many of the first training
+    (60,000 + 10,000 images: from the file that KVT_MNIST names, else from Keras's
+    cache, else downloaded into that cache). `train_size` keeps only the first training
     examples; 0 keeps all.
 
-    Images are (n, *image_shape) in [0, 1], labels one-hot (n, 10), both of `dtype`.
-    Raises ValueError for an unknown data set, a train_size beyond the data or an
-    unusable MNIST file, and FileNotFoundError where there is no MNIST.
+    Images are (n, *image_shape) in [0, 1]. Labels are one-hot, (n, 10): a row of zeros
+    with a one in the column of its class. Both have the dtype `dtype`. Raises
+    ValueError for an unknown data set, a train_size beyond the data or an unusable
+    MNIST file, and FileNotFoundError if MNIST cannot be found.
     """
     _check_name(dataset, tuple(DATASETS))
     largest = DATASETS[dataset]
@@ -101,15 +101,16 @@ def load(
 
 
 def resolve(dataset: str, *, patience: float = mnist.PATIENCE) -> tuple[str, str]:
-    """Settle on the data set to load; return its name, and which it is and why.
+    """Choose the data set to load; return its name and the reason, in words.
 
-    "auto" is MNIST where it can be had, else "digits". MNIST is fetched and checked
-    here, so that a later `load` finds it. The reason names no path of this machine.
-    Raises as `load` does: under "auto" too, a file that KVT_MNIST names must be MNIST.
+    "auto" chooses MNIST if it can be loaded, else "digits". MNIST is downloaded and
+    checked here, so that a later `load` finds it in the cache. The reason names no path
+    of this machine. Raises as `load` does; a file that KVT_MNIST names must be MNIST
+    under "auto" too.
     """
     _check_name(dataset, ("auto", *DATASETS))
     if dataset == "digits":
-        return "digits", "scikit-learn's digits, as asked for"
+        return "digits", "scikit-learn's digits, as requested"
     try:
         return "mnist", mnist.find(patience)[1]
     except mnist.UnavailableError as problem:
@@ -139,8 +140,8 @@ def _one_hot(y: Array, dtype: str) -> Array:
     return np.eye(10, dtype=dtype)[y]
 
 
-def _digits() -> Arrays:
-    """Bring scikit-learn's digits, 8 by 8 and 0 to 16, to 28 by 28 and 0 to 255."""
+def _digits() -> mnist.Arrays:
+    """Enlarge scikit-learn's digits: 8 by 8 pixels, 0 to 16, to 28 by 28, 0 to 255."""
     from sklearn.datasets import load_digits
 
     pixels, y = load_digits(return_X_y=True)

@@ -1,26 +1,24 @@
-"""MNIST: where it comes from, and whether it is MNIST.
+"""Find MNIST, and check that it is MNIST.
 
-It is the file that KVT_MNIST names, else the one in Keras's cache, else Keras's
-download. Each is told by its arrays' hashes, not by the archive's: any zip writer's
-will do.
+The file that `KVT_MNIST` names comes first, then the one in Keras's cache, then a
+download into that cache. Files are identified by their arrays' hashes, not by their
+own: two zip writers turn the same arrays into different bytes.
 """
 
 import hashlib
 import io
 import os
-import queue
 import stat
 import threading
 import time
-import urllib.request
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from kvt.data.arrays import Array
+
 Arrays = tuple[Array, Array, Array, Array]  # x_train, y_train, x_test, y_test
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
@@ -43,15 +41,15 @@ ARRAYS = {  # name: shape, SHA-256 of the bytes in C order
     ),
 }
 
-PATIENCE = 10.0  # seconds that a network which does not answer may cost
-SLOWEST = 8 * 1024  # bytes a second; what is slower does not count as an answer
+PATIENCE = 10.0  # seconds of waiting for a network that does not answer
+SLOWEST = 8 * 1024  # bytes per second; a slower server counts as not answering
 LARGEST = 64 * 1024**2  # bytes; MNIST's archive has 11.5 million
 
 
 class UnavailableError(FileNotFoundError):
-    """MNIST is neither in Keras's cache nor to be downloaded.
+    """MNIST is not in Keras's cache and cannot be downloaded.
 
-    `reason` says why in words that name no path of this machine.
+    `reason` says why, without a path of this machine.
     """
 
     def __init__(self, message: str, reason: str) -> None:
@@ -60,26 +58,14 @@ class UnavailableError(FileNotFoundError):
 
 
 def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
-    """Return MNIST's arrays, and in words, without a path, where they came from.
+    """Return MNIST's arrays, and where they came from: words, without a path.
 
-    A file that KVT_MNIST names must be MNIST: ValueError or FileNotFoundError. A
-    damaged one in Keras's cache is replaced. UnavailableError where all fails, after
-    `patience` seconds at most without an answer from the network.
+    A damaged file in Keras's cache is replaced. Raises FileNotFoundError or ValueError
+    if the file that KVT_MNIST names is missing or not MNIST. Raises UnavailableError if
+    every source fails; an unresponsive network costs at most `patience` seconds.
     """
     if named := os.environ.get("KVT_MNIST"):
-        mend = "unset KVT_MNIST, or point it to an mnist.npz as Keras has it"
-        try:
-            if not (file := _expanded(named)).is_absolute():
-                raise ValueError(
-                    f"{named} is no absolute path, and kernels start elsewhere"
-                )
-            arrays = read(file)
-        except FileNotFoundError as problem:
-            raise FileNotFoundError(f"KVT_MNIST: {problem}; {mend}") from problem
-        except ValueError as problem:
-            raise ValueError(f"KVT_MNIST: {problem}; {mend}") from problem
-        return arrays, "MNIST from the file that KVT_MNIST names"
-
+        return _read_named(named), "MNIST from the file that KVT_MNIST names"
     keras_home = _expanded(os.environ.get("KERAS_HOME") or "~/.keras").absolute()
     cache = keras_home / "datasets" / "mnist.npz"
     try:
@@ -90,7 +76,7 @@ def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
     try:
         arrays = _download(cache, patience)
     except _DownloadError as failure:
-        cause = " ".join(str(failure.__cause__ or "").split())  # one line
+        cause = " ".join(str(failure.__cause__ or "").split())  # in one line
         detail = f" ({cause})" if cause else ""
         raise UnavailableError(
             f"{unusable}; its download from {URL} {failure}{detail}; "
@@ -98,25 +84,42 @@ def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
             f"MNIST is {'not' if absent else 'damaged'} in Keras's cache, "
             f"and its download {failure}",
         ) from failure
-    replaced = "" if absent else ", in place of a damaged file"
+    replaced = "" if absent else ", replacing a damaged file"
     return arrays, f"MNIST, downloaded to Keras's cache{replaced}"
 
 
+def _read_named(named: str) -> Arrays:
+    """Read the file that KVT_MNIST names; each error says so and how to fix it."""
+    fix = "unset KVT_MNIST, or set it to the path of Keras's mnist.npz"
+    file = _expanded(named)
+    try:
+        if not file.is_absolute():
+            raise ValueError(
+                f"{named} is a relative path; it must be absolute, because notebooks "
+                "run in other directories"
+            )
+        return read(file)
+    except FileNotFoundError as problem:
+        raise FileNotFoundError(f"KVT_MNIST: {problem}; {fix}") from problem
+    except ValueError as problem:
+        raise ValueError(f"KVT_MNIST: {problem}; {fix}") from problem
+
+
 def _expanded(path: str) -> Path:
-    # Not Path.expanduser, which raises where the home directory is unknown.
+    # Not Path.expanduser, which raises if the home directory is unknown.
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def read(file: Path | io.BytesIO) -> Arrays:
-    """Read MNIST from a NumPy archive, and check its arrays by shape and SHA-256.
+    """Read MNIST from a NumPy archive; check its arrays by shape and SHA-256.
 
-    Nothing is unpickled, and nothing larger than MNIST's arrays is allocated. Raises
+    Unpickles nothing, and allocates nothing larger than MNIST's arrays. Raises
     FileNotFoundError, or ValueError saying what is wrong with the file.
     """
-    name = str(file) if isinstance(file, Path) else "what came"
+    name = str(file) if isinstance(file, Path) else "the downloaded file"
     try:
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
-            raise ValueError("it is not a file")  # opening a pipe would wait for ever
+            raise ValueError("it is not a file")  # opening a named pipe would block
         with zipfile.ZipFile(file) as archive:
             x_train, y_train, x_test, y_test = (
                 _read_array(archive, array) for array in ARRAYS
@@ -141,7 +144,7 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
     member = f"{name}.npy"
     if member not in archive.namelist():
         raise _WrongArrayError(f"it has no array {name}")
-    # The header is looked at first: read_array allocates whatever a header claims.
+    # Check the header first: read_array allocates whatever size a header claims.
     with archive.open(member) as stream:
         if np.lib.format.read_magic(stream) != (1, 0):
             raise _WrongArrayError(f"{name} is not in NumPy's format 1.0")
@@ -154,26 +157,33 @@ def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
     array = np.ascontiguousarray(array)
     if hashlib.sha256(array.data).hexdigest() != sha256:
-        raise _WrongArrayError(f"{name} has other values (by its SHA-256)")
+        raise _WrongArrayError(f"{name} has other values than MNIST's (by SHA-256)")
     return array
 
 
 class _DownloadError(Exception):
-    """Why a download came to nothing; reads on from "its download"."""
+    """Why a download failed: completes a sentence that begins with "its download"."""
+
+
+def _first_cause(problem: BaseException) -> BaseException:
+    """Return the error that caused all others: requests wraps it several times."""
+    while deeper := problem.__cause__ or problem.__context__:
+        problem = deeper
+    return problem
 
 
 def _download(cache: Path, patience: float) -> Arrays:
-    """Download MNIST, check it, and put it in Keras's cache: whole, or not at all."""
+    """Download MNIST, check it, and store it in Keras's cache: whole or not at all."""
     partial = cache.with_name(f"{cache.name}.{os.getpid()}.part")
     try:
-        # First, so that a cache that cannot be written costs no time.
+        # First, so that a cache that cannot be written to costs no download.
         cache.parent.mkdir(parents=True, exist_ok=True)
         if not os.access(cache.parent, os.W_OK):
-            raise PermissionError(f"{cache.parent} cannot be written")
+            raise PermissionError(f"{cache.parent} cannot be written to")
         content = _receive(URL, patience)
-        arrays = read(io.BytesIO(content))
+        arrays = read(content)
         try:
-            partial.write_bytes(content)
+            partial.write_bytes(content.getbuffer())
             partial.replace(cache)
         finally:
             partial.unlink(missing_ok=True)
@@ -184,44 +194,65 @@ def _download(cache: Path, patience: float) -> Arrays:
     return arrays
 
 
-def _receive(url: str, patience: float) -> bytes:
-    """Receive what `url` holds, waiting `patience` seconds at most for an answer.
+class _Content(io.BytesIO):
+    """What has been received, and when the last of it came.
 
-    Whoever keeps sending, at SLOWEST or faster, is heard out. The waiting is a
-    thread's, because a name server's silence cannot be interrupted, only left behind.
+    `write` raises once the content is too long or nobody waits for it any longer: that
+    ends the download.
     """
-    chunks: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
-    over = threading.Event()
 
-    def receive() -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = self.heard = time.monotonic()
+        self.abandoned = False
+
+    def write(self, chunk: bytes) -> int:  # type: ignore[override]
+        self.heard = time.monotonic()
+        if self.tell() > LARGEST:
+            raise _DownloadError(f"was not MNIST: it has more than {LARGEST:,} bytes")
+        if self.abandoned:
+            raise TimeoutError
+        return super().write(chunk)
+
+    def seconds_left(self, patience: float) -> float:
+        """Return the wait that is left for a server that is silent, or too slow."""
+        slowest = self.start + self.tell() / SLOWEST
+        return min(self.heard, slowest) + patience - time.monotonic()
+
+
+def _receive(url: str, patience: float) -> _Content:
+    """Download `url` by pooch; give up on a server that is silent or too slow.
+
+    pooch limits the seconds between two packets. It limits neither a name server's
+    silence nor a server that drips bytes, so a thread downloads and this one waits.
+    """
+    import pooch  # late: it takes 0.15 s and is seldom needed
+
+    content, failures, responses = _Content(), list[Exception](), list[Any]()
+    get = pooch.HTTPDownloader(
+        chunk_size=SLOWEST // 8,
+        timeout=2 * patience,
+        hooks={"response": lambda response, **_: responses.append(response)},
+    )
+
+    def download() -> None:
         try:
-            with urllib.request.urlopen(url, timeout=2 * patience) as response:
-                while not over.is_set() and (chunk := response.read1(2**16)):
-                    chunks.put(chunk)
-                if response.length:
-                    raise ConnectionError(
-                        f"it broke off, {response.length} bytes short"
-                    )
-            chunks.put(b"")
+            get(url, content, pooch=None)
         except Exception as problem:
-            chunks.put(problem)
+            failures.append(problem)
+        finally:
+            for response in responses:  # pooch leaves them open after an error
+                response.close()
 
-    threading.Thread(target=receive, daemon=True).start()
-    content = bytearray()
-    start = heard = time.monotonic()
-    try:
-        while len(content) < LARGEST:
-            slowest = start + len(content) / SLOWEST
-            deadline = min(heard, slowest) + patience
-            chunk = chunks.get(timeout=max(0, deadline - time.monotonic()))
-            heard = time.monotonic()
-            if isinstance(chunk, Exception):
-                raise _DownloadError("failed") from chunk
-            if not chunk:
-                return bytes(content)
-            content += chunk
-    except queue.Empty:
-        raise _DownloadError(f"did not answer within {patience:g} s") from None
-    finally:
-        over.set()
-    raise _DownloadError("was not MNIST: it did not end")
+    thread = threading.Thread(target=download, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        if (left := content.seconds_left(patience)) < 0:
+            content.abandoned = True
+            raise _DownloadError(f"did not answer within {patience:g} s")
+        thread.join(left)
+    for failure in failures:
+        if isinstance(failure, _DownloadError):
+            raise failure
+        raise _DownloadError("failed") from _first_cause(failure)
+    return content

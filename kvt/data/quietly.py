@@ -1,4 +1,4 @@
-"""Keep TensorFlow's start-up notes out of what a notebook stores."""
+"""Silence TensorFlow's messages, so that they do not end up in stored outputs."""
 
 import contextlib
 import logging
@@ -10,11 +10,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the lines that TensorFlow logs from C++ while it is imported.
+    """Silence the lines that TensorFlow's C++ code logs while it is imported.
 
-    It writes them to file descriptor 2 before any log level applies, so that is
-    redirected for as long; `TF_CPP_MIN_LOG_LEVEL` stops the later ones. Exceptions
-    pass as they always do.
+    It writes them to file descriptor 2 before any log level applies, so the descriptor
+    is redirected meanwhile. `TF_CPP_MIN_LOG_LEVEL` stops later lines. Exceptions pass
+    through unchanged.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -30,7 +30,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_warnings() -> Iterator[None]:
-    """Silence TensorFlow's logger below errors: retracing and deprecations."""
+    """Silence warnings of TensorFlow's Python logger, such as those about retracing."""
     logger = logging.getLogger("tensorflow")
     before = logger.level
     logger.setLevel(logging.ERROR)

@@ -50,6 +50,7 @@ class Block:
 
     cells: range
     row: range
+    migration: bool  # the row is TensorFlow 1 and 2 without Keras: shown whole
 
 
 @dataclass(frozen=True)
@@ -199,13 +200,14 @@ def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
         row = at
         while row < len(cells) and "dialect" not in cells[row].metadata:
             row += 1
-        end, seen = row, set()
+        end, seen = row, set[str]()
         while end < len(cells) and "dialect" in cells[end].metadata:
             if cells[end].metadata["dialect"] in seen:
                 break  # the next row, without prose of its own
             seen.add(cells[end].metadata["dialect"])
             end += 1
-        blocks.append(Block(range(at, end), range(row, end)))
+        migration = seen == {"tf1", "tf2"}
+        blocks.append(Block(range(at, end), range(row, end), migration))
         at = end
     return blocks
 

@@ -65,7 +65,7 @@ LOOK: list[Any] = ["default", RC]
 
 
 def panels(count: int, *, height: float = 150) -> tuple[Figure, list[Axes]]:
-    """A figure of panels, one above the other: two abreast do not fit a phone."""
+    """Return a figure of panels, stacked: two side by side do not fit a phone."""
     size = (WIDTH / 72, (count * height + 70) / 72)
     figure = Figure(figsize=size, layout="constrained")
     axes = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
@@ -91,10 +91,15 @@ def legend(figure: Figure, ax: Axes) -> None:
 
 
 def curve(
-    ax: Axes, label: str, order: int, values: Floats, x: ArrayLike | None = None
+    ax: Axes,
+    label: str,
+    order: int,
+    values: Floats,
+    x: ArrayLike | None = None,
+    **options: Any,
 ) -> None:
     """Draw one value per epoch, or per place in `x`; a single value is a dot."""
-    style = style_of(label, order)
+    style = style_of(label, order) | options
     if values.size == 1:  # one epoch has no line
         style = {"marker": "o", **style, "linestyle": ""}
     x = np.arange(1, values.size + 1) if x is None else x  # epochs
@@ -130,14 +135,14 @@ def percent(p: float) -> str:
 def nonempty(name: str, values: C) -> C:
     """Return `values`, or raise ValueError where there are none."""
     if not values:
-        raise ValueError(f"{name} is empty: pass at least one entry")
+        raise ValueError(f"{name} is empty; it must have an entry; pass at least one")
     return values
 
 
 def positive(name: str, value: int) -> None:
     """Raise ValueError unless `value` is at least 1."""
     if value < 1:
-        raise ValueError(f"{name} is {value}; it must be at least 1: pass 10, say")
+        raise ValueError(f"{name} is {value}; it must be at least 1; pass 10")
 
 
 def epochs(name: str, values: ArrayLike) -> Floats:
@@ -145,14 +150,14 @@ def epochs(name: str, values: ArrayLike) -> Floats:
     array = np.asarray(values, np.float64)
     if array.ndim != 1 or not array.size:
         raise ValueError(
-            f"{name} has shape {array.shape}; it must be (epochs,): "
-            "pass one number for each epoch, and train for at least one"
+            f"{name} has shape {array.shape}; it must be (epochs,); "
+            "pass one number per epoch, and train for at least one"
         )
     return array
 
 
 def shaped(name: str, values: ArrayLike, shape: tuple[int | None, ...]) -> Floats:
-    """Values as float64, once their shape fits; None in `shape` fits any length."""
+    """Return values as float64 if their shape fits; None in `shape` fits any length."""
     array = np.asarray(values, np.float64)
     fits = array.ndim == len(shape) and all(
         want in (None, have) for want, have in zip(shape, array.shape, strict=True)
@@ -160,10 +165,10 @@ def shaped(name: str, values: ArrayLike, shape: tuple[int | None, ...]) -> Float
     if not fits:
         rule = ", ".join("any" if want is None else str(want) for want in shape)
         raise ValueError(
-            f"{name} has shape {array.shape}; it must be ({rule}): reshape it"
+            f"{name} has shape {array.shape}; it must be ({rule}); reshape it"
         )
     if not np.isfinite(array).all():
         raise ValueError(
-            f"{name} holds NaN or infinity; it must be finite: lower the learning rate"
+            f"{name} holds NaN or infinity; it must be finite; lower the learning rate"
         )
     return array

@@ -132,16 +132,16 @@ def _kind(tensor: Tensor) -> str:
 
 
 def draw(graphs: Mapping[str, Graph]) -> Picture:
-    """Draw graphs side by side, an operation a row, so that equal ones look equal.
+    """Draw graphs side by side, one operation per row, so that equal graphs look equal.
 
-    graphs: label -> what `kvt.graphs.forward` returns; at most 3. Variables and
-    constants stand beside the operation that reads them, with their shapes; operations
-    of one scope, such as one of Keras's layers, stand in one frame. Raises ValueError
-    where there is no graph, or no room.
+    graphs: label -> what `forward` returns; at most 3. Variables and
+    constants appear beside the operation that reads them, with their shapes; a frame
+    surrounds the operations of one scope, such as one Keras layer. Raises ValueError
+    for no graph, or more than 3.
     """
     if len(nonempty("graphs", graphs)) > 3:
         raise ValueError(
-            f"graphs has {len(graphs)} entries; it must be at most 3: draw two figures"
+            f"graphs has {len(graphs)} entries; it must be at most 3; draw two"
         )
     columns = {k: _rows(nonempty(f"{k}'s graph", g)) for k, g in graphs.items()}
     tops = _tops(list(columns.values()))
@@ -161,7 +161,7 @@ _BOX, _GAP, _LEAF = 24, 16, 15  # CSS px: a box's height, between boxes, a line 
 
 @dataclass(frozen=True)
 class _Row:
-    """An operation or input; the rows that it reads; what hangs beside it."""
+    """An operation or input, the rows that it reads, and the labels beside it."""
 
     node: Node
     reads: list[int]
@@ -174,7 +174,7 @@ class _Row:
 
 
 def _rows(nodes: Graph) -> list[_Row]:
-    """A row for each node but for variables and constants, which hang beside."""
+    """Return a row per node; variables and constants become labels beside a row."""
     beside = {n.name: n for n in nodes if n.kind in ("variable", "constant")}
     chain = [n for n in nodes if n.name not in beside] or list(nodes)
     place = {node.name: i for i, node in enumerate(chain)}
@@ -188,7 +188,7 @@ def _rows(nodes: Graph) -> list[_Row]:
 
 
 def _tops(columns: Sequence[Sequence[_Row]]) -> list[float]:
-    """Where each row begins, the same in every column; and where the last one ends."""
+    """Return where each row begins, and the last one ends, in every column."""
     tops = [28.0]
     for i in range(max(map(len, columns))):
         rows = [column[i] for column in columns if i < len(column)]
@@ -302,7 +302,7 @@ def _graph_alt(graphs: Mapping[str, Graph]) -> str:
 
 
 def _graph_told(rows: Sequence[_Row]) -> str:
-    """Tell a chain in words; where a row does not read the one before, say what."""
+    """Describe a chain in words; a row that skips the previous one names its inputs."""
     words = []
     for i, row in enumerate(rows):
         own = row.reads not in ([], [i - 1])

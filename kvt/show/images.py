@@ -42,7 +42,7 @@ def digits(images: ArrayLike, labels: ArrayLike, *, columns: int = 10) -> Pictur
 def mistakes(
     images: ArrayLike, labels: ArrayLike, probabilities: ArrayLike, *, count: int = 10
 ) -> Picture:
-    """Show the wrongly classified examples that the model was surest of, worst first.
+    """Show the misclassified examples with the highest confidence, worst first.
 
     images and labels: as for `digits`; probabilities: (n, classes). "4, not 9" is an
     example labeled 4 and taken for a 9. Raises ValueError where shapes do not fit.
@@ -56,7 +56,7 @@ def mistakes(
     worst = wrong[np.argsort(-p[wrong, guess[wrong]], kind="stable")][:count]
     if not wrong.size:
         return _sentence(
-            f"No mistakes: all {len(pixels)} examples are classified right."
+            f"No mistakes: all {len(pixels)} examples are classified correctly."
         )
     pairs = [f"{true[i]}, not {guess[i]}" for i in worst]
     titles = [
@@ -68,38 +68,28 @@ def mistakes(
     return _ink_tiles(pixels[worst], titles, 5, alt)
 
 
-def confusion_matrix(
-    labels: ArrayLike, predictions: ArrayLike, classes: int = 10
-) -> NDArray[np.int64]:
-    """Count examples by class and predicted class.
+def confusion(
+    labels: ArrayLike, predictions: ArrayLike, *, classes: int = 10
+) -> Picture:
+    """Draw a confusion matrix in which the errors stand out, not the correct answers.
 
-    labels and predictions: classes (n,), or one-hot or probabilities (n, classes).
-    Returns int64 (classes, classes): row = label, column = prediction. Raises
-    ValueError where lengths differ or a class lies outside [0, classes).
+    labels and predictions: classes (n,), or one-hot or probabilities (n, classes). A
+    row is a label, a column a prediction. Raises ValueError where lengths differ or a
+    class lies outside [0, classes).
     """
+    from sklearn.metrics import confusion_matrix  # takes a second: not at the top
+
     true = _classes("labels", labels)
     guess = _classes("predictions", predictions, len(true))
     for name, values in (("labels", true), ("predictions", guess)):
         if values.size and not 0 <= values.min() <= values.max() < classes:
             raise ValueError(
                 f"{name} lie in [{values.min()}, {values.max()}]; with {classes} "
-                f"classes they must lie in [0, {classes - 1}]: pass more classes"
+                f"classes they must lie in [0, {classes - 1}]; pass more classes"
             )
-    cells = np.bincount(true * classes + guess, minlength=classes**2)
-    return cells.reshape(classes, classes).astype(np.int64)
-
-
-def confusion(matrix: ArrayLike) -> Picture:
-    """Draw a confusion matrix so that the errors are seen, not the successes.
-
-    matrix: counts (k, k), row = label, column = prediction, as `confusion_matrix`
-    makes it. Raises ValueError where it is not square.
-    """
-    counts = shaped("matrix", matrix, (None, None)).astype(np.int64)
-    k = len(counts)
-    counts = shaped("matrix", counts, (k, k)).astype(np.int64)
-    errors = np.where(np.eye(k, dtype=bool), 0, counts)
-    # the root lifts rare errors; text on 0.6 of the color stays legible
+    counts = confusion_matrix(true, guess, labels=range(classes))  # (classes, classes)
+    errors = np.where(np.eye(classes, dtype=bool), 0, counts)
+    # The root lifts rare errors; text on 0.6 of the color stays legible.
     shade = 0.6 * np.sqrt(errors / max(1, errors.max()))
     with style.context(LOOK):
         figure, (ax,) = panels(1, height=WIDTH * 0.94)
@@ -107,7 +97,7 @@ def confusion(matrix: ArrayLike) -> Picture:
         ax.set_title("predicted", fontweight="normal", loc="center")
         ax.set_ylabel("label")
         ax.tick_params(length=0, labeltop=True, labelbottom=False)
-        ax.set(xticks=range(k), yticks=range(k))
+        ax.set(xticks=range(classes), yticks=range(classes))
         ax.spines[:].set_visible(False)
         ax.grid(visible=False)
         for row, column in np.argwhere(counts):
@@ -144,7 +134,7 @@ def filters(kernels: ArrayLike) -> Picture:
 def _grid(
     images: Floats, titles: Sequence[tuple[str, ...]], columns: int, foot: int = 0
 ) -> tuple[Figure, Axes, Floats, list[tuple[int, int]]]:
-    """Lay images (n, h, w) out in one canvas, in image pixels; titles stand above."""
+    """Arrange images (n, h, w) on one canvas, in image pixels, below their titles."""
     n, h, w = images.shape
     gap = max(1, w // 9)
     scale = WIDTH / (columns * (w + gap))  # CSS px for an image pixel
@@ -172,7 +162,7 @@ def _grid(
 def _ink_tiles(
     images: Floats, titles: Sequence[tuple[str, ...]], columns: int, alt: str
 ) -> Picture:
-    """Images in [0, 1] as ink of the page's own color on the page's own ground."""
+    """Draw images in [0, 1] in the page's text color on its background."""
     with style.context(LOOK):
         figure, ax, canvas, _ = _grid(images, titles, columns)
         _paint(ax, np.repeat(canvas[:, :, None], 3, axis=2).clip(0, 1), gid="ink")
@@ -182,8 +172,8 @@ def _ink_tiles(
 def _signed_tiles(
     images: Floats, titles: Sequence[tuple[str, ...]], columns: int, alt: str
 ) -> Picture:
-    """Signed images on one scale: amber above 0, blue below, nothing at 0."""
-    # the largest weights are few, and would leave all others pale
+    """Draw signed images on one scale: amber above 0, blue below, transparent at 0."""
+    # A few large weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
     with style.context(LOOK):
         figure, ax, canvas, corners = _grid(images, titles, columns, foot=40)
@@ -233,7 +223,7 @@ def _images(images: ArrayLike) -> Floats:
     if array.shape[1:] not in ((784,), (28, 28), (28, 28, 1)) or not len(array):
         raise ValueError(
             f"images has shape {array.shape}; it must be (n, 784), (n, 28, 28) or "
-            "(n, 28, 28, 1) with n > 0: pass a batch, x[:n]"
+            "(n, 28, 28, 1) with n > 0; pass a batch, x[:n]"
         )
     return array.reshape(-1, 28, 28)
 
@@ -247,7 +237,7 @@ def _classes(name: str, values: ArrayLike, n: int | None = None) -> NDArray[np.i
         length = "n" if n is None else n
         raise ValueError(
             f"{name} has shape {array.shape}; it must be ({length},) or "
-            f"({length}, classes): pass one class or one row for each example"
+            f"({length}, classes); pass one class or one row per example"
         )
     return classes.astype(np.int64)
 

@@ -20,7 +20,7 @@ _SVG = "http://www.w3.org/2000/svg"
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure as a notebook shows it: SVG, and a sentence for those who cannot see it.
+    """A figure as a notebook shows it: SVG, and a sentence that describes it.
 
     The sentence is also the output's plain text, and is the same on every processor.
     """

@@ -29,9 +29,9 @@ from kvt.show.picture import FONT, INK, Picture, picture
 def history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
     """Draw what each run reported by epoch, validation beside training.
 
-    histories: label -> key -> one number an epoch, as in Keras's `History.history`;
-    each key gets a panel, shared with its `val_` twin. Numbers that are not finite
-    leave a gap. Raises ValueError where a run or a key is empty.
+    histories: label -> key -> one number per epoch, as in Keras's `History.history`;
+    each key gets a panel, shared with its `val_` twin. Values that are not finite leave
+    a gap. Raises ValueError where a run or a key is empty.
     """
     runs = {
         label: {key: epochs(f"{label}'s {key}", v) for key, v in run.items()}
@@ -57,11 +57,12 @@ def history(histories: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
 
 
 def rates(schedules: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
-    """Draw the learning rate that each run uses at each step, a panel a schedule.
+    """Draw the learning rate that each run uses at each step, one panel per schedule.
 
-    schedules: label -> schedule -> one rate a step, from step 0 on. Of a long run only
-    some steps are drawn, fewer than the figure has pixels. Raises ValueError where a
-    run or a schedule is empty.
+    schedules: label -> schedule -> one rate per step, from step 0 on. A rate holds for
+    its whole step, so a short run's curves are stairs. Of a long run, only as many
+    steps are drawn as the figure has pixels. Raises ValueError where a run or a
+    schedule is empty.
     """
     runs = {
         label: {name: epochs(f"{label}'s {name}", v) for name, v in run.items()}
@@ -76,7 +77,10 @@ def rates(schedules: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
             for order, (label, run) in enumerate(runs.items()):
                 if name in run:
                     steps = _some(run[name].size)
-                    curve(ax, label, order, run[name][steps], steps)
+                    # Where a step is narrower than two pixels, stairs are not seen.
+                    stairs = "steps-post" if 2 * run[name].size < WIDTH else "default"
+                    rate = run[name][steps]
+                    curve(ax, label, order, rate, steps, drawstyle=stairs)
         last = max(v.size for run in runs.values() for v in run.values()) - 1
         whole_numbers(axes[-1], "step", 0, last)
         legend(figure, axes[0])
@@ -86,26 +90,24 @@ def rates(schedules: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
 def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture:
     """Draw how far each run's weights are from Keras's, by epoch.
 
-    ulps: label -> the greatest distance of any weight after each epoch, in units in
-    the last place, 0 or more. The scale is logarithmic above 1, and 0 has its own line.
-    Raises ValueError where a label has no epoch or a negative distance.
+    ulps: label -> the largest distance of any weight after each epoch, in units in the
+    last place (ulp), 0 or more. The scale is logarithmic above 1; 0 has its own line.
+    Raises ValueError for a label without epochs or with a negative distance.
     """
     runs = {k: epochs(f"{k}'s ulps", v) for k, v in nonempty("ulps", ulps).items()}
     for label, distances in runs.items():
         if not np.all(distances >= 0):
-            raise ValueError(
-                f"{label}'s ulps are distances, 0 or more: take them abs()"
-            )
+            raise ValueError(f"{label}'s ulps are distances, 0 or more: pass abs(ulps)")
     top = max(1, *(_exponent(distances) for distances in runs.values()))
     ticks = range(0, top + 1, 1 + top // 5)
     names = [f"{10**t:,}" if t < 5 else f"1e{t}" for t in ticks]
     with style.context(LOOK):
         figure, (ax,) = panels(1)
-        ax.set_title("units in the last place from Keras")
+        ax.set_title("distance from Keras, in ulp")
         ax.set_yscale("symlog", linthresh=1, linscale=max(0.9, top / 5))
         ax.yaxis.set_major_locator(FixedLocator([0, *(10.0**t for t in ticks)]))
         ax.yaxis.set_minor_locator(NullLocator())
-        ax.set_yticklabels(["0: bit for bit", *names])
+        ax.set_yticklabels(["0: same bits", *names])
         ax.set_ylim(-0.35, 10.0**top * 1.5)
         for order, (label, distances) in enumerate(runs.items()):
             curve(ax, label, order, distances)
@@ -152,7 +154,7 @@ def _some(count: int) -> NDArray[np.int64]:
 
 
 def _name_ends(ax: Axes, training: float, validation: float) -> None:
-    """Write which curve is which where they end, the names never on each other."""
+    """Write which curve is which at their ends, without overlap."""
     low, high = ax.get_ylim()
     line_height = (high - low) * 0.13
     if not np.isfinite([training, validation]).all():
@@ -184,7 +186,7 @@ def _history_alt(
 
 
 def _rates_alt(runs: Mapping[str, Mapping[str, Floats]], names: Sequence[str]) -> str:
-    """Say how each schedule goes, rounded: it must not differ between processors."""
+    """Describe each schedule, rounded so that every processor gives the same text."""
     parts = []
     for name in names:
         curves = [run[name] for run in runs.values() if name in run]
@@ -203,7 +205,7 @@ def _agreement_alt(runs: Mapping[str, Floats]) -> str:
             parts.append(f"{label}: 0 after every epoch, bit for bit")
         else:
             parts.append(f"{label}: at most {10 ** _exponent(distances):,}")
-    return f"Units in the last place from Keras's weights. {'; '.join(parts)}."
+    return f"Distance from Keras's weights, in ulp. {'; '.join(parts)}."
 
 
 def _exponent(distances: Floats) -> int:

@@ -251,3 +251,47 @@ def test_runs_of_another_length_or_shape_are_refused() -> None:
     weights[0][0] = np.float32([[1], [2]])
     with pytest.raises(ValueError, match="cannot compare"):
         parity.compare(reference, weights, {}, {})
+
+
+# Results
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        np.float32(1.0000001),  # value
+        np.float64(1),  # dtype
+        np.array([1], "float32"),  # shape
+        np.array(1, "float32"),  # an array, not a number
+        [np.float32(1)],  # structure
+        1.0,
+        1,
+        "1",
+        None,
+    ],
+    ids=repr,
+)
+def test_different_results_are_not_identical(other: object) -> None:
+    assert not parity.identical(np.float32(1), other)
+    assert not parity.identical([np.float32(1)], [other])
+    assert parity.identical(other, other)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (0.0, -0.0),
+        ([1, 2], (1, 2)),
+        ([1, 2], [1, 2, 3]),
+        (np.zeros((2, 3)), np.zeros((3, 2))),
+        ("a", "b"),
+        (["Const"], ["Fill"]),
+        (True, 1),
+    ],
+)
+def test_identical_results_agree_in_sign_order_and_type(a: object, b: object) -> None:
+    assert not parity.identical(a, b)
+
+
+def test_nan_is_identical_to_itself() -> None:
+    assert parity.identical(np.float32("nan"), np.float32("nan"))

@@ -485,7 +485,7 @@ def test_any_graph_is_drawn_inside_the_picture(
         (lambda: graphs.draw({"Keras": ()}), "Keras's graph is empty"),
         (
             lambda: graphs.draw(dict.fromkeys("abcd", PLAIN)),
-            "graphs has 4 entries; it must be at most 3: ",
+            "graphs has 4 entries; it must be at most 3; ",
         ),
     ],
 )

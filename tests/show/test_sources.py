@@ -1,6 +1,8 @@
+import json
 from collections.abc import Mapping
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 
 from kvt import History
 from kvt.show import sources
@@ -11,7 +13,7 @@ def increment(x: int) -> int:
     return x + 1
 
 
-def test_code_is_shown_as_it_stands_in_its_file() -> None:
+def test_code_is_shown_as_it_is_in_its_file() -> None:
     shown = sources.code(increment, "y = 2\n").text
 
     assert shown == (
@@ -29,20 +31,26 @@ def test_methods_are_shown_without_their_indentation() -> None:
 @pytest.mark.parametrize(
     "titled", [{"ours": increment}, {"ours": increment, "theirs": "x += 1"}]
 )
-def test_every_block_stands_under_its_title(
-    titled: Mapping[str, sources.Source],
-) -> None:
-    shown = sources.beside(titled)
+def test_every_block_has_its_title(titled: Mapping[str, sources.Source]) -> None:
+    blocks = sources.beside(titled).text.split("\n\n```")
 
-    blocks = shown.text.split("\n\n```")
     assert len(blocks) == len(titled)
     for title, block in zip(titled, blocks, strict=True):
         assert block.removeprefix("```").startswith(f"python {title}\n")
-    assert shown._repr_markdown_() == repr(shown) == shown.text
 
 
-def test_what_has_no_source_is_refused() -> None:
+def test_code_without_a_source_is_rejected() -> None:
     namespace: dict[str, object] = {}
     exec("def made(): pass", namespace)
     with pytest.raises(OSError, match="source"):
         sources.code(namespace["made"])  # type: ignore[arg-type]
+
+
+def test_an_output_stores_the_text_only_once() -> None:
+    text = "\n".join(f"line {number} of many" for number in range(100))
+    formatter = DisplayFormatter()
+    data, _ = formatter.format(sources.Markdown(text))  # type: ignore[no-untyped-call]
+
+    assert data["text/markdown"] == text
+    assert data["text/plain"] == "<Markdown, 100 lines>"
+    assert len(json.dumps(data)) < len(json.dumps(text)) + 100

@@ -143,7 +143,7 @@
   }
 
   function startDialects() {
-    all(".dialects").forEach(addTabs);
+    all(".dialects:not(.migration)").forEach(addTabs); // a migration is shown whole
     find(".switch").addEventListener("change", (event) => choose(event.target.value));
     wide.addEventListener("change", reflect);
     reflect();
