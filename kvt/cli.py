@@ -4,9 +4,9 @@ import argparse
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kvt import __version__
 
@@ -90,17 +90,30 @@ def diff(options: argparse.Namespace) -> int:
     from kvt.compare import results
 
     pairs = _pairs(options.a, options.b)
-    found = 0
-    for name, a, b in pairs:
-        for line in results.compare(results.read(a), results.read(b)):
-            print(f"{name}: {line}")
-            found += 1
-    if not found:
-        print(f"equal, except for times and versions: {len(pairs)} result(s)")
-    return int(found > 0)
+    lines = [
+        f"{b.name}: {line}"
+        for a, b in pairs
+        for line in results.compare(results.read(a), results.read(b))
+    ]
+    equal = f"equal, except for times and versions: {len(pairs)} result(s)"
+    print(*(lines or [equal]), sep="\n")
+    return int(bool(lines))
 
 
-def data(options: argparse.Namespace) -> int:
+def _pairs(a: Path, b: Path) -> list[tuple[Path, Path]]:
+    """Return the results files to compare with each other."""
+    if a.is_dir() != b.is_dir():
+        raise ValueError(f"{a} and {b} must be two files or two directories")
+    if not a.is_dir():
+        return [(a, b)]
+    left, right = ({path.name for path in each.glob("*.json")} for each in (a, b))
+    if left != right or not left:
+        only = ", ".join(sorted(left ^ right)) or "none in either"
+        raise ValueError(f"{a} and {b} must hold the same *.json; not in both: {only}")
+    return [(a / name, b / name) for name in sorted(left)]
+
+
+def data(_: argparse.Namespace) -> int:
     """Show which data set `kvt report` would use, and check its content."""
     from kvt.data import load, resolve
 
@@ -112,90 +125,11 @@ def data(options: argparse.Namespace) -> int:
     return 0
 
 
-def _pairs(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
-    """Return the results files to compare with each other, and each pair's name."""
-    if a.is_dir() != b.is_dir():
-        raise ValueError(f"{a} and {b} must be two files or two directories")
-    if not a.is_dir():
-        return [(b.name, a, b)]
-    left, right = ({path.name for path in each.glob("*.json")} for each in (a, b))
-    if left != right or not left:
-        only = ", ".join(sorted(left ^ right)) or "none in either"
-        raise ValueError(f"{a} and {b} must hold the same *.json; not in both: {only}")
-    return [(name, a / name, b / name) for name in sorted(left)]
-
-
 class _Parser(argparse.ArgumentParser):
     """argparse with errors of one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="kvt", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"kvt {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    command = commands.add_parser("report", help=report.__doc__)
-    command.set_defaults(command=report)
-    _add_report_options(command)
-
-    command = commands.add_parser("run", help=run.__doc__)
-    command.set_defaults(command=run)
-    command.add_argument("notebook", type=Path)
-    _add_parameters(command, "a value in place of the notebook's default")
-    command.add_argument(
-        "-o", "--output", type=Path, help="default: NOTEBOOK's name.executed.ipynb"
-    )
-
-    command = commands.add_parser("diff", help=diff.__doc__)
-    command.set_defaults(command=diff)
-    command.add_argument("a", type=Path)
-    command.add_argument("b", type=Path)
-
-    command = commands.add_parser("data", help=data.__doc__)
-    command.set_defaults(command=data)
-    return parser
-
-
-def _add_report_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--dataset",
-        choices=("auto", "digits", "mnist"),
-        default="auto",
-        help="auto (the default): MNIST if available, else scikit-learn's digits",
-    )
-    _add_parameters(command, "a value for every notebook that has this parameter")
-    command.add_argument(
-        "--pdf", action="store_true", help="also print the report, with Chromium"
-    )
-    command.add_argument(
-        "--jobs",
-        type=_jobs,
-        metavar="N",
-        help="how many notebooks run at once, with the same results for every N "
-        "(default: the number of cores)",
-    )
-    command.add_argument(
-        "--force",
-        action="store_true",
-        help="run every notebook again, even those that have not changed",
-    )
-    for option, default in (
-        ("cache", "of finished runs (default: build/cache beside kvt)"),
-        ("notebooks", "of notebooks like 01_name.ipynb (default: kvt's own)"),
-    ):
-        command.add_argument(
-            f"--{option}", type=Path, metavar="DIR", help=f"directory {default}"
-        )
-    command.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        default=Path("reports"),
-        help="directory of the report (default: reports)",
-    )
 
 
 def _jobs(text: str) -> int:
@@ -205,14 +139,48 @@ def _jobs(text: str) -> int:
     return int(text)
 
 
-def _add_parameters(command: argparse.ArgumentParser, help: str) -> None:
-    command.add_argument(
-        "-p",
-        "--parameter",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help=help,
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="kvt", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"kvt {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function: Callable[[argparse.Namespace], int]) -> Callable[..., Any]:
+        own = commands.add_parser(function.__name__, help=function.__doc__)
+        own.set_defaults(command=function)
+        return own.add_argument
+
+    directory: dict[str, Any] = {"type": Path, "metavar": "DIR"}
+    pairs: dict[str, Any] = {
+        "dest": "parameters",
+        "nargs": 2,
+        "action": "append",
+        "default": [],
+        "metavar": ("NAME", "VALUE"),
+    }
+
+    add = command(report)
+    add(
+        "--dataset",
+        choices=("auto", "digits", "mnist"),
+        default="auto",
+        help="auto (the default): MNIST if available, else scikit-learn's digits",
     )
+    add("-p", "--parameter", **pairs, help="a value for every notebook that has it")
+    add("--pdf", action="store_true", help="also print the report, with Chromium")
+    add("--jobs", type=_jobs, help="notebooks run at once (default: one per core)")
+    add("--force", action="store_true", help="run unchanged notebooks again, too")
+    add("--cache", **directory, help="finished runs (default: build/cache beside kvt)")
+    add("--notebooks", **directory, help="of 01_name.ipynb etc. (default: kvt's own)")
+    add("--output", **directory, default=Path("reports"), help="default: reports")
+
+    add = command(run)
+    add("notebook", type=Path)
+    add("-p", "--parameter", **pairs, help="a value in place of the default")
+    add("-o", "--output", type=Path, help="default: NOTEBOOK's name.executed.ipynb")
+
+    add = command(diff)
+    add("a", type=Path)
+    add("b", type=Path)
+
+    command(data)
+    return parser
