@@ -19,8 +19,23 @@ from kvt.report import notebooks
 from kvt.report.notebooks import ExecutionError, NotebookNode, code_cells
 from kvt.report.parameters import Value
 
-# What papermill passes on to nbclient.
+
+class _ThisPython(AsyncKernelManager):
+    """Starts kernels in this interpreter.
+
+    A kernelspec named python3 in the user's home may belong to another one.
+    """
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict(), env={"TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+# Those of papermill, and what it passes on to nbclient.
 OPTIONS: dict[str, Any] = {
+    "kernel_name": "python3",
+    "language": "python",
+    "kernel_manager_class": _ThisPython,
     "extra_arguments": [
         # Lines that C++ logs belong to the terminal, not to a stored output.
         "--IPKernelApp.capture_fd_output=False",
@@ -32,17 +47,6 @@ OPTIONS: dict[str, Any] = {
     "record_timing": False,
     "shutdown_kernel": "immediate",
 }
-
-
-class _ThisPython(AsyncKernelManager):
-    """Starts kernels in this interpreter.
-
-    A kernelspec named python3 in the user's home may belong to another one.
-    """
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        return KernelSpec(**get_kernel_dict(), env={"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 def execute(
@@ -64,16 +68,21 @@ def execute(
     `timeout` seconds. The partial notebook goes to `failed`, `output` stays as it was.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
+    bar = sys.stderr.isatty() and {"desc": notebook.stem}
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".kvt-") as directory:
         partial = Path(directory).resolve() / "partial.ipynb"
-        error = _attempt(notebook, partial, parameters, cwd, timeout, on_cell)
-        if isinstance(error, RuntimeError) and _running_cell(partial) is None:
-            # Two kernels that start together can pick one port: "Address already in
-            # use". No cell has run yet: start once more.
-            error = _attempt(notebook, partial, parameters, cwd, timeout, on_cell)
-        problem = _problem(error, partial)
-        if problem:
+        error = _attempt(
+            partial,
+            input_path=_literal(notebook),
+            parameters=dict(parameters),
+            progress_bar=not on_cell and bar,
+            # papermill's own `cwd` would change this whole process's directory.
+            resources={"metadata": {"path": str(cwd)}},
+            execution_timeout=timeout,
+            on_cell_execute=(lambda **_: on_cell()) if on_cell else None,
+        )
+        if problem := _problem(error, partial):
             failed.parent.mkdir(parents=True, exist_ok=True)
             if partial.exists():
                 partial.replace(failed)
@@ -83,40 +92,28 @@ def execute(
         complete = notebooks.normalize(notebooks.read(partial))
         notebooks.write(complete, partial)
         partial.replace(output)
-    if not on_cell and not sys.stderr.isatty():  # a terminal has papermill's bar
+    if not on_cell and not bar:
         print(f"{notebook.name}: {time.perf_counter() - started:.1f} s", flush=True)
     return complete
 
 
-def _attempt(
-    notebook: Path,
-    partial: Path,
-    parameters: Mapping[str, Value],
-    cwd: Path,
-    timeout: int | None,
-    on_cell: Callable[[], None] | None,
-) -> Exception | None:
-    """Run the notebook once and write `partial`; return the error, if any."""
+def _attempt(partial: Path, **options: Any) -> Exception | None:
+    """Run a notebook and write `partial`; return the error, if any.
+
+    Two kernels that start together can pick one port: "Address already in use". So a
+    run that fails before its first cell is tried once more.
+    """
     # papermill and nbclient also log each error that they raise.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    bar = not on_cell and sys.stderr.isatty() and {"desc": notebook.stem}
-    try:
-        papermill.execute_notebook(
-            _literal(notebook),
-            _literal(partial),
-            dict(parameters),
-            kernel_name="python3",
-            language="python",
-            progress_bar=bar,
-            kernel_manager_class=_ThisPython,
-            # papermill's own `cwd` would change this whole process's directory.
-            resources={"metadata": {"path": str(cwd)}},
-            execution_timeout=timeout,
-            on_cell_execute=(lambda **_: on_cell()) if on_cell else None,
-            **OPTIONS,
-        )
-    except (PapermillExecutionError, RuntimeError, CellControlSignal) as error:
-        return error
+    for last in (False, True):
+        try:
+            papermill.execute_notebook(
+                output_path=_literal(partial), **options, **OPTIONS
+            )
+            break
+        except (PapermillExecutionError, RuntimeError, CellControlSignal) as error:
+            if last or not isinstance(error, RuntimeError) or _running_cell(partial):
+                return error
     return None
 
 
@@ -129,9 +126,8 @@ def _running_cell(partial: Path) -> NotebookNode | None:
     """Return the code cell that started last, by the times that papermill stored."""
     if not partial.exists():
         return None
-    cells = code_cells(notebooks.read(partial))
-    started = [cell for cell in cells if cell.metadata.papermill.get("start_time")]
-    return started[-1] if started else None
+    cells = reversed(code_cells(notebooks.read(partial)))
+    return next((it for it in cells if it.metadata.papermill.get("start_time")), None)
 
 
 def _problem(error: Exception | None, partial: Path) -> str:
@@ -149,9 +145,8 @@ def _problem(error: Exception | None, partial: Path) -> str:
         reason = "the kernel died" if isinstance(error, DeadKernelError) else str(error)
         return _at(cell.execution_count, cell.source, reason.splitlines()[0])
     for cell in code_cells(notebooks.read(partial)):
-        errors = [output for output in cell.outputs if output.output_type == "error"]
-        if errors:
-            reason = f"{errors[0].ename}: {errors[0].evalue}"
+        if stopped := next((x for x in cell.outputs if x.output_type == "error"), None):
+            reason = f"{stopped.ename}: {stopped.evalue}"
             return _at(cell.execution_count, cell.source, reason)
         if cell.execution_count is None:
             return _at(None, cell.source, "this cell was not run")
@@ -159,5 +154,4 @@ def _problem(error: Exception | None, partial: Path) -> str:
 
 
 def _at(count: int | None, source: str, reason: str) -> str:
-    number = " " if count is None else count
-    return f"in cell [{number}], {source.strip().splitlines()[0]!r}: {reason}"
+    return f"in cell [{count or ' '}], {source.strip().splitlines()[0]!r}: {reason}"

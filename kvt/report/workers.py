@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 import psutil
 
@@ -24,7 +24,8 @@ from kvt.report.machine import threads
 from kvt.report.notebooks import ExecutionError
 from kvt.report.parameters import Value
 
-_Process: TypeAlias = subprocess.Popen[str]
+Process = subprocess.Popen[str]
+Lines = queue.SimpleQueue[tuple[Process, str]]  # what workers write; "" is an end
 
 WORKER = "from kvt.report.workers import work; work()"
 
@@ -50,17 +51,13 @@ class Event:
 
 
 class Workers:
-    """Worker processes: started when needed, used again, ended on leaving.
-
-    Args:
-        jobs: how many notebooks run at the same time, at least 1.
-    """
+    """Worker processes, at most `jobs`: started when needed, used again, then ended."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self._idle: list[_Process] = []
-        self._busy: dict[_Process, Task] = {}
-        self._lines: queue.SimpleQueue[tuple[_Process, str]] = queue.SimpleQueue()
+        self._idle: list[Process] = []
+        self._busy: dict[Process, Task] = {}
+        self._lines: Lines = queue.SimpleQueue()
 
     def __enter__(self) -> Self:
         return self
@@ -76,41 +73,39 @@ class Workers:
         waiting = deque(tasks)
         while waiting or self._busy:
             while waiting and len(self._busy) < self._jobs:
-                yield self._give(waiting.popleft())
+                task = waiting.popleft()
+                self._give(task)
+                yield Event(task.notebook.name, "starts")
             worker, line = self._lines.get()
             if worker in self._busy:
                 yield self._event(worker, line)
             else:
                 self._idle.remove(worker)  # it died while idle
 
-    def _give(self, task: Task) -> Event:
-        """Hand a task to a worker."""
+    def _give(self, task: Task) -> None:
         worker = self._idle.pop() if self._idle else _start(self._jobs, self._lines)
         self._busy[worker] = task
         assert worker.stdin is not None
-        with suppress(BrokenPipeError):  # it has died; `run` will get its end
+        with suppress(BrokenPipeError, ValueError):  # it has died; `run` gets its end
             worker.stdin.write(f"{json.dumps(vars(task), default=str)}\n")
             worker.stdin.flush()
-        return Event(task.notebook.name, "starts")
 
-    def _event(self, worker: _Process, line: str) -> Event:
-        """Turn a busy worker's line into an event; "" is the worker's end."""
-        task = self._busy[worker]
+    def _event(self, worker: Process, line: str) -> Event:
+        """Turn a busy worker's line into an event."""
+        name = self._busy[worker].notebook.name
         if not line:
             del self._busy[worker]
-            code = worker.wait()
-            _close(worker)
-            problem = f"{task.notebook.name} lost its worker process (exit code {code})"
-            return Event(task.notebook.name, "failed", problem)
-        found = json.loads(line)
-        if found["kind"] != "cell":
+            lost = f"{name} lost its worker process (exit code {worker.returncode})"
+            return Event(name, "failed", lost)
+        event = Event(name, **json.loads(line))
+        if event.kind != "cell":
             del self._busy[worker]
             self._idle.append(worker)
-        return Event(task.notebook.name, **found)
+        return event
 
 
-def _start(jobs: int, lines: queue.SimpleQueue[tuple[_Process, str]]) -> _Process:
-    """Start a worker, and put each line that it writes into `lines`; "" is its end.
+def _start(jobs: int, lines: Lines) -> Process:
+    """Start a worker, whose lines go into `lines`.
 
     A kernel keeps as many threads within one operation as it would have alone: their
     number decides the order of a convolution's sums, and so the last bits. The number
@@ -129,7 +124,7 @@ def _start(jobs: int, lines: queue.SimpleQueue[tuple[_Process, str]]) -> _Proces
 
     def listen() -> None:
         assert worker.stdout is not None
-        with worker.stdout:
+        with suppress(BrokenPipeError), worker:  # its last task may not have been read
             for line in worker.stdout:
                 lines.put((worker, line))
         lines.put((worker, ""))
@@ -138,7 +133,7 @@ def _start(jobs: int, lines: queue.SimpleQueue[tuple[_Process, str]]) -> _Proces
     return worker
 
 
-def _end(workers: Iterable[_Process]) -> None:
+def _end(workers: Iterable[Process]) -> None:
     """End workers, their kernels, and the kernels' own processes; wait for all."""
     family: list[psutil.Process] = []
     for worker in workers:
@@ -148,22 +143,12 @@ def _end(workers: Iterable[_Process]) -> None:
             family += [process, *process.children(recursive=True)]
     _kill(family)
     psutil.wait_procs(family, timeout=10)
-    for worker in workers:
-        worker.wait()
-        _close(worker)
 
 
 def _kill(processes: Iterable[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-
-
-def _close(worker: _Process) -> None:
-    """Close our end of an ended worker's stdin."""
-    assert worker.stdin is not None
-    with suppress(BrokenPipeError):  # its last task was not read
-        worker.stdin.close()
 
 
 def work() -> None:
@@ -174,25 +159,22 @@ def work() -> None:
     stdout = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(tasks,), daemon=True).start()
+
+    def receive() -> None:
+        for line in sys.stdin:
+            told = json.loads(line)
+            tasks.put({k: v if k == "parameters" else Path(v) for k, v in told.items()})
+        _kill(psutil.Process().children(recursive=True))  # `kvt report` is gone
+        os._exit(1)
 
     def tell(kind: str, problem: str = "") -> None:
         stdout.write(f"{json.dumps({'kind': kind, 'problem': problem})}\n")
 
+    threading.Thread(target=receive, daemon=True).start()
     while True:
-        task = tasks.get()
         try:
-            execute(**task, on_cell=lambda: tell("cell"))
+            execute(**tasks.get(), on_cell=lambda: tell("cell"))
         except (ExecutionError, OSError, ValueError) as problem:
             tell("failed", str(problem))
         else:
             tell("done")
-
-
-def _receive(tasks: queue.SimpleQueue[dict[str, Any]]) -> None:
-    """Read tasks; when `kvt report` is gone, kill the kernel and end."""
-    for line in sys.stdin:
-        told = json.loads(line)
-        tasks.put({k: v if k == "parameters" else Path(v) for k, v in told.items()})
-    _kill(psutil.Process().children(recursive=True))
-    os._exit(1)
