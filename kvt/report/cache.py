@@ -8,13 +8,15 @@ import base64
 import contextlib
 import copy
 import hashlib
-import importlib.util
 import json
+import math
 import os
+import re
 import sys
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +33,7 @@ LARGEST = 256 * 1024**2  # bytes of all entries; the least recently used go firs
 RUNNING = ("execute.py", "notebooks.py", "workers.py")
 # Variables that change what a kernel computes or shows. KVT_MNIST is not one of them:
 # the key holds the data's hash, wherever the data is.
-VARIABLES = (
-    *("CUDA_", "KERAS_", "MKL_", "MPL", "OMP_", "OPENBLAS_", "PYTHON", "TF_", "XLA_"),
-)
+VARIABLES = re.compile("CUDA_|KERAS_|MKL_|MPL|OMP_|OPENBLAS_|PYTHON|TF_|XLA_")
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,14 @@ def key(
         ),
         "python": [sys.version, sys.platform],
         "machine": [machine.processor(), machine.threads()],
-        "environment": {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)},
+        "environment": {k: v for k, v in os.environ.items() if VARIABLES.match(k)},
     }
     return _sha256(json.dumps(parts, sort_keys=True).encode())
 
 
 def code(notebook: NotebookNode) -> list[list[Any]]:
     """Return source and tags of each code cell; tags decide which lines are counted."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [[cell.source, sorted(tags(cell))] for cell in cells]
+    return [[cell.source, sorted(tags(cell))] for cell in _code_cells(notebook)]
 
 
 def source() -> str:
@@ -101,20 +100,16 @@ def data(dataset: str) -> str:
     """Return a SHA-256 that identifies a data set's content, without loading it."""
     if dataset == "mnist":  # loaded arrays are always checked against these hashes
         return _sha256(repr(mnist.ARRAYS).encode())
-    found = importlib.util.find_spec("sklearn")
-    assert found is not None
-    file = Path(str(found.origin)).parent / "datasets" / "data" / "digits.csv.gz"
-    return _sha256(file.read_bytes())
+    digits = distribution("scikit-learn").locate_file(
+        "sklearn/datasets/data/digits.csv.gz"
+    )
+    return _sha256(Path(str(digits)).read_bytes())
 
 
 def load(directory: Path, name: str, key: str) -> Cached | None:
     """Return the entry of this run; None if it is missing or damaged."""
     path = directory / f"{name}-{key}"
-    try:
-        packed = path.read_bytes()
-    except OSError:
-        return None
-    entry = _unpacked(packed, key)
+    entry = _unpacked(path.read_bytes(), key) if path.is_file() else None
     with contextlib.suppress(OSError):  # a cache that may be read but not written
         if entry:
             os.utime(path)  # most recently used
@@ -135,21 +130,19 @@ def store(directory: Path, name: str, key: str, entry: Cached) -> None:
         partial.replace(directory / f"{name}-{key}")
     finally:
         partial.unlink(missing_ok=True)
-    paths = _by_age(directory, "*")
-    size = sum(path.stat().st_size for path in paths)
-    for path in paths:
-        if size > LARGEST:
-            size -= path.stat().st_size
+    left = LARGEST
+    for path in reversed(_by_age(directory, "*")):
+        left -= path.stat().st_size
+        if left < 0:
             path.unlink(missing_ok=True)
 
 
-def seconds(directory: Path, name: str) -> float | None:
-    """Return how long the notebook's last cached run took, whatever its key."""
-    paths = _by_age(directory, f"{name}-*")
-    if not paths:
-        return None
-    entry = _unpacked(paths[-1].read_bytes(), paths[-1].name.removeprefix(f"{name}-"))
-    return entry.seconds if entry else None
+def seconds(directory: Path, name: str) -> float:
+    """Return how long the notebook's last cached run took; infinity if unknown."""
+    entry = None
+    for path in _by_age(directory, f"{name}-*")[-1:]:
+        entry = _unpacked(path.read_bytes(), path.name.removeprefix(f"{name}-"))
+    return entry.seconds if entry else math.inf
 
 
 def graft(cached: NotebookNode, notebook: NotebookNode) -> NotebookNode:
@@ -158,49 +151,41 @@ def graft(cached: NotebookNode, notebook: NotebookNode) -> NotebookNode:
     Both have the same code cells, except for the one that papermill injects.
     """
     grafted = copy.deepcopy(notebook)
-    ran = [cell for cell in cached.cells if cell.cell_type == "code"]
-    own = [cell for cell in grafted.cells if cell.cell_type == "code"]
-    if len(ran) > len(own):
-        at = next(
-            i for i, cell in enumerate(ran) if "injected-parameters" in tags(cell)
-        )
-        above = own[at - 1] if at else None
-        places = (i + 1 for i, cell in enumerate(grafted.cells) if cell is above)
-        own.insert(at, copy.deepcopy(ran[at]))
-        grafted.cells.insert(next(places, 0), own[at])
+    own, ran = _code_cells(grafted), _code_cells(cached)
+    for at, cell in enumerate(ran):
+        if "injected-parameters" in tags(cell) and len(ran) > len(own):
+            below = grafted.cells.index(own[at - 1]) + 1 if at else 0
+            grafted.cells.insert(below, cell)
+            own.insert(at, cell)
     for cell, old in zip(own, ran, strict=True):
-        cell.update(
-            source=old.source,
-            outputs=copy.deepcopy(old.outputs),
-            execution_count=old.execution_count,
-        )
+        for name in ("source", "outputs", "execution_count"):
+            cell[name] = old[name]
     for name in cached.metadata.keys() & {"kernelspec", "language_info"}:
-        grafted.metadata[name] = copy.deepcopy(cached.metadata[name])
+        grafted.metadata[name] = cached.metadata[name]
     return notebooks.normalize(grafted)
+
+
+def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return all code cells, blank ones too."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def _packed(entry: Cached, key: str) -> bytes:
     """Return an entry as bytes: a digest of its key and content, then the content."""
-    document = {
-        "notebook": notebooks.dumps(entry.notebook),
-        "files": {k: base64.b85encode(v).decode() for k, v in entry.files.items()},
-        "seconds": entry.seconds,
-    }
-    body = zlib.compress(json.dumps(document).encode(), level=1)
+    files = {k: base64.b85encode(v).decode() for k, v in entry.files.items()}
+    parts = [notebooks.dumps(entry.notebook), files, entry.seconds]
+    body = zlib.compress(json.dumps(parts).encode(), level=1)
     return hashlib.sha256(key.encode() + body).digest() + body
 
 
 def _unpacked(packed: bytes, key: str) -> Cached | None:
-    """Return the entry in these bytes; None if the digest does not match."""
+    """Return the entry; None if a bit of it has changed, or if it has another key."""
     digest, body = packed[:32], packed[32:]
     if hashlib.sha256(key.encode() + body).digest() != digest:
         return None
-    document = json.loads(zlib.decompress(body))
-    return Cached(
-        notebooks.loads(document["notebook"]),
-        {path: base64.b85decode(text) for path, text in document["files"].items()},
-        document["seconds"],
-    )
+    notebook, files, seconds = json.loads(zlib.decompress(body))
+    files = {k: base64.b85decode(v) for k, v in files.items()}
+    return Cached(notebooks.loads(notebook), files, seconds)
 
 
 def _by_age(directory: Path, pattern: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Executed chapters → one notebook, and its sections and rows for the template."""
+"""Executed chapters → the page's sections and their rows, for the template."""
 
 import base64
 import copy
@@ -6,7 +6,7 @@ import gzip
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvt.compare.results import DIALECTS
 from kvt.report import marks, notebooks
@@ -22,13 +22,17 @@ class RenderError(ValueError):
     """An executed notebook that cannot become part of a report."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Block:
-    """Consecutive cells of the merged notebook; the last ones are a row of dialects."""
+    """Consecutive cells, and the row of dialects that follows them, if any."""
 
-    cells: range
-    row: range
-    migration: bool  # the row is TensorFlow 1 and 2 without Keras: shown whole
+    prose: list[NotebookNode] = field(default_factory=list)
+    row: dict[str, NotebookNode] = field(default_factory=dict)
+
+    @property
+    def migration(self) -> bool:
+        """Whether the row is TensorFlow 1 and 2 without Keras: shown whole."""
+        return self.row.keys() == {"tf1", "tf2"}
 
 
 @dataclass(frozen=True)
@@ -42,26 +46,22 @@ class Section:
     download: str
 
 
-def merge(chapters: Sequence[Chapter]) -> tuple[NotebookNode, list[Section]]:
-    """Join the executed notebooks, the comparison first; return all and the sections.
+def merge(chapters: Sequence[Chapter]) -> list[Section]:
+    """Return the page's sections, the comparison first.
 
     Raises RenderError for a notebook without a title, with an error or output on
     stderr, with marks that do not fit, or with two programs.
     """
-    merged = notebooks.new()
-    sections = []
-    for chapter in sorted(chapters, key=lambda chapter: not chapter.compares):
-        start = len(merged.cells)
-        merged.cells += _cells(chapter)
-        section = Section(
+    return [
+        Section(
             section_id(chapter.name),
             chapter,
-            _blocks(merged.cells, start),
+            _blocks(_cells(chapter)),
             command(chapter),
             _packed(notebooks.dumps(chapter.notebook)),
         )
-        sections.append(section)
-    return merged, sections
+        for chapter in sorted(chapters, key=lambda chapter: not chapter.compares)
+    ]
 
 
 def _cells(chapter: Chapter) -> list[NotebookNode]:
@@ -69,20 +69,16 @@ def _cells(chapter: Chapter) -> list[NotebookNode]:
     filename, originals = chapter.path.name, chapter.notebook.cells
     if not originals or not originals[0].source.startswith("# "):
         raise RenderError(f"{filename}: the first cell must be its '# Title'")
-    cells: list[NotebookNode] = []
-    for original in originals:
-        if not original.source.strip() or tags(original) & UNSEEN:
-            continue
-        cell = copy.deepcopy(original)
-        cell["id"] = f"{chapter.name[:50]}-{len(cells)}"  # unique in the whole page
-        cell.metadata["notebook"] = filename
-        cell.metadata["section"] = section_id(chapter.name)
-        cell.metadata["number"] = chapter.number
+    cells = [
+        copy.deepcopy(cell)
+        for cell in originals
+        if cell.source.strip() and not tags(cell) & UNSEEN
+    ]
+    for cell in cells:
         if cell.cell_type == "code":
             _prepare(cell, chapter)
-        cells.append(cell)
     try:
-        _link_marks(cells)
+        _link_marks(cells, section_id(chapter.name))
     except marks.MarkError as problem:
         raise RenderError(f"{filename}: {problem}") from None
     if sum("program" in cell.metadata for cell in cells) > 1:
@@ -112,16 +108,15 @@ def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
         cell["source"] = re.sub(rf"\A# {DIALECTS[dialect]} ·.*\n+", "", cell.source)
 
 
-def _link_marks(cells: list[NotebookNode]) -> None:
+def _link_marks(cells: list[NotebookNode], section: str) -> None:
     """Take the marks out of a chapter's code, and note which lines had them."""
-    dialects = [cell for cell in cells if "dialect" in cell.metadata]
     names: dict[int, str] = {}
     for cell in cells:
         if "legend" in tags(cell):
             found = marks.legend(cell.source)
-            section = cell.metadata.section
             cell.metadata["ideas"] = [Idea(section, *idea) for idea in found.items()]
             names |= found
+    dialects = [cell for cell in cells if "dialect" in cell.metadata]
     used: dict[str, set[int]] = {}
     for cell in dialects:
         numbers = marks.by_line(cell.source).values()
@@ -129,7 +124,7 @@ def _link_marks(cells: list[NotebookNode]) -> None:
     marks.check(used, names)
     for cell in dialects:
         cell.metadata["ideas"] = {
-            line: Idea(cell.metadata.section, number, names[number])
+            line: Idea(section, number, names[number])
             for line, number in marks.by_line(cell.source).items()
         }
         cell["source"] = marks.without(cell.source)
@@ -144,23 +139,18 @@ def _packed(text: str) -> str:
     return f"data:application/gzip;base64,{content}"
 
 
-def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
-    """Split the cells from `start` on after each row of dialects."""
-    blocks = []
-    at = start
-    while at < len(cells):
-        row = at
-        while row < len(cells) and "dialect" not in cells[row].metadata:
-            row += 1
-        end, seen = row, set[str]()
-        while end < len(cells) and "dialect" in cells[end].metadata:
-            if cells[end].metadata["dialect"] in seen:
-                break  # the next row, with no prose before it
-            seen.add(cells[end].metadata["dialect"])
-            end += 1
-        migration = seen == {"tf1", "tf2"}
-        blocks.append(Block(range(at, end), range(row, end), migration))
-        at = end
+def _blocks(cells: Sequence[NotebookNode]) -> list[Block]:
+    """Split cells after each row, in which a dialect occurs once."""
+    blocks = [Block()]
+    for cell in cells:
+        dialect = cell.metadata.get("dialect")
+        row = blocks[-1].row
+        if row and (dialect is None or dialect in row):
+            blocks.append(Block())
+        if dialect:
+            blocks[-1].row[dialect] = cell
+        else:
+            blocks[-1].prose.append(cell)
     return blocks
 
 
@@ -177,10 +167,8 @@ def command(chapter: Chapter) -> str:
 
 def _looks_typed(text: str) -> bool:
     """Whether papermill's -p would take this string for a number, a bool or None."""
-    if text in ("True", "False", "None"):
-        return True
     try:
         float(text)
     except ValueError:
-        return False
+        return text in ("True", "False", "None")
     return True

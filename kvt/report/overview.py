@@ -21,29 +21,25 @@ class _Seconds(progress.ProgressColumn):
 class Overview:
     """A line per notebook, redrawn in place while a terminal watches.
 
-    A file or a pipe gets one line per notebook instead, when the notebook ends.
-
-    Args:
-        cells: for each notebook's name, how many of its code cells will run.
-        stream: where to write; standard output by default.
-        clock: returns the time in seconds.
+    A file or a pipe gets one line per notebook instead, when the notebook ends. `cells`
+    has the number of code cells that will run, by the notebook's name.
     """
 
     def __init__(
         self,
         cells: Mapping[str, int],
         *,
-        stream: IO[str] | None = None,
+        file: IO[str] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._stream = stream or sys.stdout
+        self._file = file or sys.stdout
         self._progress = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
             progress.TextColumn("{task.fields[state]:14}"),
             _Seconds(),
-            console=Console(file=self._stream),
+            console=Console(file=self._file),
             get_time=clock,
-            disable=not self._stream.isatty(),
+            disable=not self._file.isatty(),
         )
         self._ids = {
             name: self._progress.add_task(name, start=False, total=count, state="waits")
@@ -57,26 +53,23 @@ class Overview:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def starts(self, name: str) -> None:
-        """Start a notebook's clock."""
-        self._progress.start_task(self._ids[name])
-        self._progress.update(self._ids[name], state="starts")
+    def tell(self, name: str, state: str) -> float:
+        """Show what a notebook does: it "starts", begins a "cell", or has ended.
 
-    def cell(self, name: str) -> None:
-        """Count a cell that begins."""
+        Any other state is its last one, which stops its clock. Returns its seconds.
+        """
         task = self._progress.tasks[self._ids[name]]
-        state = f"cell {task.completed + 1:.0f} of {task.total:.0f}"
-        self._progress.update(task.id, advance=1, state=state)
-
-    def ends(self, name: str, state: str) -> float:
-        """Stop a notebook's clock and tell its last state; return its seconds."""
-        task = self._progress.tasks[self._ids[name]]
-        if task.started:
-            self._progress.stop_task(task.id)
+        if state == "starts":
+            self._progress.start_task(task.id)
+        elif state == "cell":
+            self._progress.advance(task.id)
+            state = f"cell {task.completed:.0f} of {task.total:.0f}"
+        else:
+            if task.started:
+                self._progress.stop_task(task.id)
+            if self._progress.disable:
+                took = f"{task.elapsed or 0:.1f} s"
+                told = {"done": took, "failed": f"failed after {took}"}
+                print(f"{name}: {told.get(state, state)}", file=self._file, flush=True)
         self._progress.update(task.id, state=state)
-        if self._progress.disable:
-            took = "" if task.elapsed is None else f"{task.elapsed:.1f} s"
-            words = [took] if state == "done" else [state, took]
-            told = " after ".join(filter(None, words))
-            print(f"{name}: {told}", file=self._stream, flush=True)
         return task.elapsed or 0.0

@@ -67,7 +67,7 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
     error or output on stderr, a formula that MathML cannot express, a mark without a
     counterpart, or a link to a missing heading.
     """
-    merged, sections = merge(chapters)
+    sections = merge(chapters)
     look, behavior = style(), script()
     resources = {
         "title": TITLE,
@@ -91,7 +91,8 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
         config=config,
     )
     # HTMLExporter's own method would parse the whole page again, for nothing.
-    page, _ = TemplateExporter.from_notebook_node(exporter, merged, resources)
+    empty = NotebookNode(metadata={})  # type: ignore[no-untyped-call]
+    page, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
     _reject_dead_links(page)
     return f"{page.rstrip()}\n"
 
@@ -117,13 +118,13 @@ def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:
 
     @pass_context
     def markdown2html(context: Context, source: str) -> str:
-        cell = context["cell"]
+        cell, section = context["cell"], context["section"]
         try:
             if cell.cell_type == "markdown" and "ideas" in cell.metadata:
                 return legend_to_html(source, cell.metadata.ideas, outline)
-            return to_html(source, cell.metadata.section, outline)
+            return to_html(source, section.id, outline)
         except ValueError as problem:
-            raise RenderError(f"{cell.metadata.notebook}: {problem}") from problem
+            raise RenderError(f"{section.chapter.path.name}: {problem}") from problem
 
     def highlight(cell: NotebookNode) -> str:
         code = highlight_python(cell.source)
@@ -132,7 +133,7 @@ def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:
 
     @pass_context
     def captioned(context: Context, output: NotebookNode) -> Caption:
-        number = context["cell"].metadata.number
+        number = context["section"].chapter.number
         figures[number] += 1
         whole = ".".join(filter(None, (number, str(figures[number]))))
         return Caption(whole, alternative(output))

@@ -1,7 +1,7 @@
 """Run: execute a report's chapters in workers, or take them from the cache."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from kvt.report import cache, notebooks
 from kvt.report.notebooks import ExecutionError, NotebookNode
 from kvt.report.overview import Overview
 from kvt.report.plan import Chapter
-from kvt.report.workers import Event, Task, Workers
+from kvt.report.workers import Task, Workers
 
 WRITTEN = ("results", "logs")  # directories that a notebook may write to
 
@@ -18,7 +18,7 @@ WRITTEN = ("results", "logs")  # directories that a notebook may write to
 class Stage:
     """Where a report is made: temporary, except for failed notebooks and the cache.
 
-    `keys` collects the key of each chapter that has been run or restored.
+    `keys` collects the keys of the chapters that have run or been restored.
     """
 
     staging: Path
@@ -56,48 +56,26 @@ def run(chapters: Sequence[Chapter], stage: Stage, jobs: int) -> list[Chapter]:
     cells = {chapter.path.name: _cells(chapter) for chapter in chapters}
     with Overview(cells) as overview, Workers(min(jobs, len(chapters))) as workers:
         for compares in (False, True):
-            group = [chapter for chapter in chapters if chapter.compares == compares]
-            keys = {chapter.name: stage.key(chapter) for chapter in group}
-            missing = []
-            for chapter in group:
-                if notebook := _restore(chapter, keys[chapter.name], stage):
-                    ran[chapter.name] = notebook
-                    overview.ends(chapter.path.name, "from the cache")
-                else:
-                    missing.append(chapter)
-            events = workers.run(
-                [_task(each, stage) for each in _by_length(missing, stage)]
-            )
-            ran |= _follow(events, missing, keys, overview, stage)
+            group = {it.path.name: it for it in chapters if it.compares == compares}
+            keys = {name: stage.key(chapter) for name, chapter in group.items()}
+            for name, chapter in group.items():
+                if notebook := _restore(chapter, keys[name], stage):
+                    ran[name] = notebook
+                    overview.tell(name, "from the cache")
+            missing = [chapter for name, chapter in group.items() if name not in ran]
+            problems = []
+            tasks = [_task(chapter, stage) for chapter in _by_length(missing, stage)]
+            for event in workers.run(tasks):
+                seconds = overview.tell(event.name, event.kind)
+                if event.kind == "failed":
+                    problems.append(event.problem)
+                elif event.kind == "done":
+                    chapter, key = group[event.name], keys[event.name]
+                    ran[event.name] = _collect(chapter, key, seconds, stage)
+            if problems:
+                raise ExecutionError("\n".join(problems))
             stage.keys.update(keys)
-    return [replace(chapter, notebook=ran[chapter.name]) for chapter in chapters]
-
-
-def _follow(
-    events: Iterable[Event],
-    chapters: Sequence[Chapter],
-    keys: Mapping[str, str],
-    overview: Overview,
-    stage: Stage,
-) -> dict[str, NotebookNode]:
-    """Follow running chapters until all have ended; return their notebooks, by name."""
-    running = {chapter.path.name: chapter for chapter in chapters}
-    ran, problems = {}, []
-    for event in events:
-        if event.kind == "starts":
-            overview.starts(event.name)
-        elif event.kind == "cell":
-            overview.cell(event.name)
-        elif event.kind == "failed":
-            overview.ends(event.name, "failed")
-            problems.append(event.problem)
-        else:
-            seconds = overview.ends(event.name, "done")
-            chapter = running[event.name]
-            ran[chapter.name] = _collect(chapter, keys[chapter.name], seconds, stage)
-    if problems:
-        raise ExecutionError("\n".join(problems))
-    return ran
+    return [replace(chapter, notebook=ran[chapter.path.name]) for chapter in chapters]
 
 
 def _cells(chapter: Chapter) -> int:
@@ -113,8 +91,8 @@ def _by_length(chapters: Sequence[Chapter], stage: Stage) -> list[Chapter]:
     """
 
     def length(chapter: Chapter) -> tuple[float, int]:
-        known = cache.seconds(stage.cache, chapter.name) if stage.cache else None
-        return (math.inf if known is None else known), chapter.path.stat().st_size
+        seconds = cache.seconds(stage.cache, chapter.name) if stage.cache else math.inf
+        return seconds, chapter.path.stat().st_size
 
     return sorted(chapters, key=length, reverse=True)
 
@@ -137,7 +115,7 @@ def _restore(chapter: Chapter, key: str, stage: Stage) -> NotebookNode | None:
     if stage.cache is None or stage.force:
         return None
     cached = cache.load(stage.cache, chapter.name, key)
-    if cached is None:
+    if not cached:
         return None
     notebook = cache.graft(cached.notebook, chapter.notebook)
     notebooks.write(notebook, stage.output(chapter))
@@ -151,16 +129,16 @@ def _collect(chapter: Chapter, key: str, seconds: float, stage: Stage) -> Notebo
     Not cached if the report would reject it, or if its inputs changed during the run.
     """
     reads = stage.reads(chapter)
-    files = _files(stage.room(chapter), WRITTEN)
-    files = {path: content for path, content in files.items() if path not in reads}
     unchanged = key == stage.key(chapter)
+    wrote = _files(stage.room(chapter), WRITTEN)
+    files = {name: content for name, content in wrote.items() if name not in reads}
     _write(files, stage.staging)
     notebook = notebooks.read(stage.output(chapter))
     noisy = any(map(notebooks.noise, notebooks.code_cells(notebook)))
     if stage.cache and unchanged and not noisy:
         try:
-            cached = cache.Cached(notebook, files, seconds)
-            cache.store(stage.cache, chapter.name, key, cached)
+            entry = cache.Cached(notebook, files, seconds)
+            cache.store(stage.cache, chapter.name, key, entry)
         except OSError as problem:
             print(f"{chapter.path.name} is not cached: {problem}")
     return notebook

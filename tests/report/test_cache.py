@@ -1,4 +1,5 @@
 import copy
+import math
 import os
 import sys
 from pathlib import Path
@@ -256,13 +257,13 @@ def test_least_recently_used_entry_makes_room(
 
 
 def test_seconds_are_those_of_the_last_run_under_any_key(tmp_path: Path) -> None:
-    assert cache.seconds(tmp_path / "new", NAME) is None
+    assert cache.seconds(tmp_path / "new", NAME) == math.inf
     for age, (name, seconds) in enumerate((("z", 1.0), ("a", 2.0))):
         cache.store(tmp_path, NAME, name, Cached(notebook(), {}, seconds))
         os.utime(tmp_path / f"{NAME}-{name}", (age, age))
     assert cache.seconds(tmp_path, NAME) == 2.0
     (tmp_path / f"{NAME}-a").write_bytes(b"damaged")
-    assert cache.seconds(tmp_path, NAME) is None
+    assert cache.seconds(tmp_path, NAME) == math.inf
 
 
 def test_grafted_notebook_has_its_own_prose_and_the_cached_outputs() -> None:

@@ -66,12 +66,12 @@ def shows(terminal: Terminal, *lines: str) -> None:
 def test_terminal_shows_what_each_notebook_is_doing() -> None:
     clock, terminal = Clock(), Terminal()
     cells = dict(zip(NAMES, (12, 3, 4), strict=True))
-    with Overview(cells, stream=terminal, clock=clock) as overview:
-        overview.starts("01_line.ipynb")
+    with Overview(cells, file=terminal, clock=clock) as overview:
+        overview.tell("01_line.ipynb", "starts")
         clock.now = 1.25
-        overview.cell("01_line.ipynb")
-        overview.cell("01_line.ipynb")
-        overview.ends("02_digits.ipynb", "from the cache")
+        overview.tell("01_line.ipynb", "cell")
+        overview.tell("01_line.ipynb", "cell")
+        overview.tell("02_digits.ipynb", "from the cache")
         shows(
             terminal,
             "01_line.ipynb       cell 2 of 12       1.2 s",
@@ -79,10 +79,10 @@ def test_terminal_shows_what_each_notebook_is_doing() -> None:
             "08_comparison.ipynb waits",
         )
         clock.now = 61.5
-        overview.ends("01_line.ipynb", "done")
-        overview.starts("08_comparison.ipynb")
+        overview.tell("01_line.ipynb", "done")
+        overview.tell("08_comparison.ipynb", "starts")
         clock.now = 65.5
-        overview.ends("08_comparison.ipynb", "failed")
+        overview.tell("08_comparison.ipynb", "failed")
     assert terminal.screen() == [
         "01_line.ipynb       done              61.5 s",
         "02_digits.ipynb     from the cache",
@@ -93,8 +93,8 @@ def test_terminal_shows_what_each_notebook_is_doing() -> None:
 
 def test_clock_of_a_running_notebook_goes_on_by_itself() -> None:
     clock, terminal = Clock(), Terminal()
-    with Overview({"01_line.ipynb": 2}, stream=terminal, clock=clock) as overview:
-        overview.starts("01_line.ipynb")
+    with Overview({"01_line.ipynb": 2}, file=terminal, clock=clock) as overview:
+        overview.tell("01_line.ipynb", "starts")
         for clock.now in (7.0, 8.0):
             shows(terminal, f"01_line.ipynb starts             {clock.now} s")
 
@@ -106,7 +106,7 @@ def test_drawing_fits_the_terminal_until_the_last_one_shows_all_lines(
     monkeypatch.setenv("LINES", "4")
     terminal = Terminal()
     names = [f"{number:02}_notebook.ipynb" for number in range(9)]
-    with Overview(dict.fromkeys(names, 5), stream=terminal, clock=Clock()):
+    with Overview(dict.fromkeys(names, 5), file=terminal, clock=Clock()):
         drawn = [f"{name[:10]}… waits …" for name in names]
         shows(terminal, *drawn[:3], "        ...".rstrip())
     assert terminal.screen() == [*drawn, ""]
@@ -115,14 +115,14 @@ def test_drawing_fits_the_terminal_until_the_last_one_shows_all_lines(
 def test_file_gets_one_plain_line_per_notebook() -> None:
     clock, stream = Clock(), io.StringIO()
     cells = {"01_line.ipynb": 12, "02_digits.ipynb": 3, "03_bad.ipynb": 2}
-    with Overview(cells, stream=stream, clock=clock) as overview:
+    with Overview(cells, file=stream, clock=clock) as overview:
         for name in ("01_line.ipynb", "03_bad.ipynb"):
-            overview.starts(name)
-            overview.cell(name)
+            overview.tell(name, "starts")
+            overview.tell(name, "cell")
         clock.now = 2.0
-        assert overview.ends("01_line.ipynb", "done") == 2.0
-        overview.ends("02_digits.ipynb", "from the cache")
-        overview.ends("03_bad.ipynb", "failed")
+        assert overview.tell("01_line.ipynb", "done") == 2.0
+        overview.tell("02_digits.ipynb", "from the cache")
+        overview.tell("03_bad.ipynb", "failed")
     assert stream.getvalue().splitlines() == [
         "01_line.ipynb: 2.0 s",
         "02_digits.ipynb: from the cache",

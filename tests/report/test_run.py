@@ -1,5 +1,6 @@
 """A report's notebooks: run at once, taken from the cache, failed, interrupted."""
 
+import math
 import os
 import shutil
 import signal
@@ -360,8 +361,9 @@ def test_kernels_end_when_the_report_is_killed(
 def test_longest_notebook_of_the_last_run_starts_first(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = {"01_line": 1.0, "02_digits": 2.0}
-    monkeypatch.setattr("kvt.report.cache.seconds", lambda _, name: seconds.get(name))
+    seconds = {"01_line": 1.0, "02_digits": 2.0, "03_new": math.inf}
+    seconds["08_comparison"] = 0.0
+    monkeypatch.setattr("kvt.report.cache.seconds", lambda _, name: seconds[name])
     written(place / "notebooks" / "03_new.ipynb", markdown("# New"), code("1"))
     report(place, jobs=1)
     assert list(told(capsys)) == ["03_new", "02_digits", "01_line", "08_comparison"]
