@@ -39,10 +39,9 @@ def build(
     not change the results. Runs in `cache` are not repeated, unless `force`; None keeps
     no runs. `print_with` is the browser that prints the page to kvt.pdf.
 
-    Invalid input is rejected before the first kernel starts: ParameterError for a
-    parameter, FileNotFoundError for a directory without notebooks, ValueError for a
-    data set. ExecutionError, RenderError and PrintError leave an older report as it
-    was.
+    Raises ParameterError for a parameter, FileNotFoundError for a directory without
+    notebooks and ValueError for a data set before the first kernel starts. These errors
+    and ExecutionError, RenderError and PrintError leave an older report as it was.
     """
     paths = find(notebooks)
     _reject_foreign(output, notebooks)
@@ -85,11 +84,9 @@ def _reject_foreign(output: Path, notebooks: Path) -> None:
 
 def _replace(staging: Path, output: Path) -> None:
     """Move the parts of the finished report into place, the page last."""
-    for part in PARTS:
+    for part in (*PARTS, PDF):  # without --pdf, an older PDF would show another run
         if (output / part).exists():
             (output / part).replace(staging / f"old-{part}")
-        (staging / part).replace(output / part)
-    (output / PDF).unlink(missing_ok=True)  # an older one would show another run
-    if (staging / PDF).exists():
-        (staging / PDF).replace(output / PDF)
+        if (staging / part).exists():
+            (staging / part).replace(output / part)
     (staging / PAGE).replace(output / PAGE)

@@ -2,6 +2,7 @@
 
 import functools
 import html
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,6 @@ _FORMULA_AND_POINT = re.compile(
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
 # Names, punctuation and space have the text's own color, and need no element.
 _PLAIN = re.compile(r'<span class="[npw]">(.*?)</span>', re.DOTALL)
-_PYTHON, _NO_WRAP = PythonLexer(), HtmlFormatter(nowrap=True)
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Outline:
         level = min(above[-1].level + 1, 6) if above else 2
         name = f"{section}-{slug(text)}" if there else section
         taken = {heading.id for all_ in self.headings.values() for heading in all_}
-        identity, count = name, 1
-        while identity in taken:
-            count += 1
-            identity = f"{name}-{count}"
+        names = (
+            f"{name}-{count}" if count > 1 else name for count in itertools.count(1)
+        )
+        identity = next(each for each in names if each not in taken)
         there.append(Heading(wanted, level, identity, text))
         return there[-1]
 
@@ -77,8 +77,9 @@ def slug(text: str) -> str:
 @functools.cache  # the same code is shown in several places
 def highlight_python(source: str) -> str:
     """Return Python code as HTML, for the page's colors; without a wrapping element."""
-    marked = highlight(source, _PYTHON, _NO_WRAP)
-    return _PLAIN.sub(r"\1", marked)
+    return _PLAIN.sub(
+        r"\1", highlight(source, PythonLexer(), HtmlFormatter(nowrap=True))
+    )
 
 
 def to_html(source: str, section: str, outline: Outline) -> str:
@@ -104,6 +105,11 @@ def legend_to_html(source: str, ideas: Sequence[Idea], outline: Outline) -> str:
     return f'{prose}<ol class="ideas">\n{"".join(items)}</ol>\n'
 
 
+def _dialect(name: str) -> str:
+    """Return the id of the dialect with this name, or ""."""
+    return next((key for key, value in DIALECTS.items() if value == name), "")
+
+
 class _PageRenderer(IPythonRenderer):
     """Demotes headings, converts formulas and links, and shows HTML as text."""
 
@@ -113,15 +119,14 @@ class _PageRenderer(IPythonRenderer):
 
     def heading(self, text: str, level: int, **attributes: Any) -> str:
         found = self.outline.add(self.section, level, text)
-        tag = f"h{found.level}"
-        anchor = (
-            f'<a class="anchor" href="#{found.id}" '
-            f'aria-label="Link to this heading">#</a>'
-        )
         number = self.outline.numbers.get(self.section)
         if number and found.level == 2:
             text = f'<span class="number">{number}</span> {text}'
-        return f'<{tag} id="{found.id}">{text} {anchor}</{tag}>\n'
+        return (
+            f'<h{found.level} id="{found.id}">{text} <a class="anchor" '
+            f'href="#{found.id}" aria-label="Link to this heading">#</a>'
+            f"</h{found.level}>\n"
+        )
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         notebook = re.fullmatch(r"(?:\./)?(\w+)\.ipynb(?:#(.*))?", url)
@@ -129,8 +134,7 @@ class _PageRenderer(IPythonRenderer):
             section = section_id(notebook[1])
             if section not in self.outline.numbers:
                 return text  # this report does not have that notebook
-            url = f"#{section}"
-            url += f"-{slug(notebook[2])}" if notebook[2] else ""
+            url = f"#{section}-{slug(notebook[2])}" if notebook[2] else f"#{section}"
         return str(super().link(text, url, title))
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
@@ -144,33 +148,27 @@ class _PageRenderer(IPythonRenderer):
         source = f'<pre class="code" tabindex="0"><code>{inner}</code></pre>'
         if not title:
             return f'<div class="source">{source}</div>\n'
-        dialect = next((f" {key}" for key, it in DIALECTS.items() if it == title), "")
-        return (
-            f'<div class="source titled{dialect}">'
-            f'<p class="name">{html.escape(title)}</p>{source}</div>\n'
-        )
+        classes = f"source titled {_dialect(title)}".rstrip()
+        name = f'<p class="name">{html.escape(title)}</p>'
+        return f'<div class="{classes}">{name}{source}</div>\n'
 
     def table(self, text: str) -> str:
         return f'<div class="table" tabindex="0"><table>\n{text}</table></div>\n'
 
-    def table_cell(
-        self, text: str, align: str | None = None, head: bool = False
-    ) -> str:
+    def table_cell(self, text: str, align: str = "", head: bool = False) -> str:
         # mistune would write a style attribute, which the page's policy blocks.
         side = f' class="{align}"' if align else ""
         if head and text:  # an empty corner is no header
             return f'<th scope="col"{side}>{text}</th>\n'
-        for dialect, name in DIALECTS.items():
-            if text == name:
-                return f'<td class="of {dialect}">{text}</td>\n'
+        if dialect := _dialect(text):
+            side = f' class="of {dialect}"'
         return f"<td{side}>{text}</td>\n"
 
     def inline_math(self, body: str) -> str:
-        return to_mathml(body, display=False)
+        return to_mathml(body, False)
 
     def block_math(self, body: str) -> str:
-        formula = to_mathml(body, display=True)
-        return f'<div class="formula" tabindex="0">{formula}</div>\n'
+        return f'<div class="formula" tabindex="0">{to_mathml(body, True)}</div>\n'
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")

@@ -17,7 +17,7 @@ class FormulaError(ValueError):
     """A formula that cannot be converted to MathML."""
 
 
-def to_mathml(formula: str, *, display: bool) -> str:
+def to_mathml(formula: str, display: bool) -> str:
     """Convert one TeX formula, without its dollars.
 
     Raises FormulaError if the converter fails, and if it passes on something that it

@@ -5,6 +5,7 @@ papermill injects whatever it is given: a misspelled name trains with the defaul
 """
 
 import ast
+import contextlib
 import difflib
 import math
 import os
@@ -46,25 +47,44 @@ def read(notebook: NotebookNode) -> dict[str, Parameter]:
     The annotation gives the type, else the default does. Raises ParameterError if an
     assignment is not a plain bool, int, float or str.
     """
-    source = _tagged(notebook, "parameters")
-    lines = source.splitlines()
+    cells = [cell for cell in notebook.cells if "parameters" in tags(cell)]
+    source = str(cells[0].source) if cells else ""
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        raise ParameterError(
+            f"the parameters cell is not Python: {error.msg} in its line {error.lineno}"
+        ) from None
     found = {}
-    for node, name, value in _assignments(source):
-        kind = type(value)
-        if isinstance(node, ast.AnnAssign):
-            annotated = ast.unparse(node.annotation)
-            kind = {kind.__name__: kind for kind in TYPES}.get(annotated, type(None))
-        if kind is float and type(value) is int:
-            value = float(value)
-        if kind not in TYPES or type(value) is not kind:
-            raise ParameterError(
-                f"{ast.unparse(node)!r} in the parameters cell: type and default must "
-                f"both be bool, int, float or str; write it like 'epochs: int = 5'"
-            )
-        line = lines[(node.end_lineno or 1) - 1].encode()
+    for node in statements:
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                annotation = ast.unparse(node.annotation)
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                annotation = ""
+            case _:
+                continue
+        line = source.splitlines()[(node.end_lineno or 1) - 1].encode()
         comment = line[node.end_col_offset :].decode().lstrip(" #")
-        found[name] = Parameter(name, kind, value, comment)
+        found[name] = Parameter(name, *_default(node, annotation, value), comment)
     return found
+
+
+def _default(node: ast.stmt, annotation: str, value: ast.expr) -> tuple[type, Any]:
+    """Return an assignment's type and default."""
+    default: Any = None
+    with contextlib.suppress(ValueError):  # not a literal
+        default = ast.literal_eval(value)
+    kinds = [kind for kind in TYPES if kind.__name__ == annotation]
+    kind = kinds[0] if kinds else type(None) if annotation else type(default)
+    if kind is float and type(default) is int:
+        default = float(default)
+    if kind not in TYPES or type(default) is not kind:
+        raise ParameterError(
+            f"{ast.unparse(node)!r} in the parameters cell: type and default must both "
+            f"be a plain bool, int, float or str; write it like 'epochs: int = 5'"
+        )
+    return kind, default
 
 
 def check(
@@ -104,47 +124,11 @@ def coerce(parameter: Parameter, value: object) -> Value:
         plain = os.fspath(value)  # papermill would inject its repr
     elif getattr(value, "shape", None) == () and hasattr(value, "item"):
         plain = value.item()  # a NumPy scalar, and its repr
-    try:
-        if type(plain) in accepted:
-            converted = convert(plain)
-            if isinstance(converted, str) or math.isfinite(converted):
-                return converted
-    except (KeyError, ValueError, OverflowError):
-        pass  # one message for all of these, below
+    with contextlib.suppress(KeyError, ValueError, OverflowError):
+        converted = convert(plain) if type(plain) in accepted else math.nan
+        if isinstance(converted, str) or math.isfinite(converted):
+            return converted
     raise ParameterError(
         f"parameter {parameter.name!r} is {value!r}; it must be {wanted} "
         f"({parameter.type.__name__}); try {parameter.name} {example}"
     )
-
-
-def _tagged(notebook: NotebookNode, tag: str) -> str:
-    """Return the source of the first code cell with the tag, or "" without one."""
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and tag in tags(cell):
-            return str(cell.source)
-    return ""
-
-
-def _assignments(source: str) -> Iterable[tuple[ast.stmt, str, Any]]:
-    """Yield (statement, name, literal value) of each assignment to one name."""
-    try:
-        statements = ast.parse(source).body
-    except SyntaxError as error:
-        raise ParameterError(
-            f"the parameters cell is not Python: {error.msg} in its line {error.lineno}"
-        ) from None
-    for node in statements:
-        match node:
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                pass
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                pass
-            case _:
-                continue
-        try:
-            yield node, name, ast.literal_eval(value)
-        except ValueError:
-            raise ParameterError(
-                f"{ast.unparse(node)!r} in the parameters cell: the default must be a "
-                f"literal; write it like 'epochs: int = 5'"
-            ) from None

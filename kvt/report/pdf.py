@@ -17,9 +17,8 @@ class PrintError(RuntimeError):
 
 def find_browser() -> str:
     """Return the path of Chromium. Raises FileNotFoundError if there is none."""
-    for name in BROWSERS:
-        if found := shutil.which(name):
-            return found
+    if found := next(filter(None, map(shutil.which, BROWSERS)), None):
+        return found
     raise FileNotFoundError(
         f"--pdf prints with Chromium, and there is no {' or '.join(BROWSERS)} on the "
         f"PATH; install one of them, or leave --pdf out"
@@ -48,25 +47,24 @@ def page_numbers(pdf: Path) -> dict[str, int]:
     from pypdf import PdfReader  # here: only a printed report needs it
 
     reader = PdfReader(pdf)
-    numbers = {}
-    for name, destination in reader.named_destinations.items():
-        number = reader.get_destination_page_number(destination)
-        if number is not None:
-            numbers[name.removeprefix("/")] = number + 1
-    return numbers
+    return {
+        name.removeprefix("/"): number + 1
+        for name, destination in reader.named_destinations.items()
+        if (number := reader.get_destination_page_number(destination)) is not None
+    }
 
 
 def _with_numbers(page: str, numbers: dict[str, int]) -> str:
     """Add the page number to each entry of the contents."""
 
     def numbered(link: re.Match[str]) -> str:
-        number = numbers.get(link["id"], "")
-        return f'{link["start"]}<span class="page-number">{number}</span></a>'
+        number = numbers.get(link[2], "")
+        return f'{link[1]}<span class="page-number">{number}</span></a>'
 
-    start, nav, rest = page.partition('<nav class="contents"')
-    contents, end, rest = rest.partition("</nav>")
-    entry = r'(?P<start><a href="#(?P<id>[^"]+)">.*?)</a>'
-    return start + nav + re.sub(entry, numbered, contents) + end + rest
+    contents = page.index('<nav class="contents"')
+    end = page.index("</nav>", contents)
+    entries = re.sub(r'(<a href="#([^"]+)">.*?)</a>', numbered, page[contents:end])
+    return page[:contents] + entries + page[end:]
 
 
 def _print(page: str, output: Path, browser: str) -> None:
@@ -75,12 +73,8 @@ def _print(page: str, output: Path, browser: str) -> None:
     source.write_text(page, encoding="utf-8")
     command = [
         browser,
-        "--headless",
-        "--disable-gpu",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--no-pdf-header-footer",
-        "--generate-pdf-document-outline",
+        *("--headless", "--disable-gpu", "--no-first-run", "--no-pdf-header-footer"),
+        *("--disable-background-networking", "--generate-pdf-document-outline"),
         f"--user-data-dir={output.parent / 'profile'}",
         f"--print-to-pdf={output}",
         source.as_uri(),

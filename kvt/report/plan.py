@@ -41,8 +41,7 @@ class Chapter:
     @property
     def number(self) -> str:
         """The chapter's number in the page; the comparison has none."""
-        found = re.match(r"\d+", self.name)
-        return str(int(found[0])) if found and not self.compares else ""
+        return "" if self.compares else str(int(self.name[:2]))
 
     @property
     def changed(self) -> dict[str, Value]:

@@ -8,7 +8,6 @@ policy allows only its own script.
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,23 +26,12 @@ from kvt.report.merge import RenderError, Section, merge
 from kvt.report.notebooks import NotebookNode
 from kvt.report.plan import Chapter
 from kvt.report.provenance import Provenance
-from kvt.report.style import TEMPLATES, policy, script, style
+from kvt.report.style import TEMPLATES, assets
 
-TITLE = "Keras and TensorFlow, bit for bit"
-CLAIM = (
-    "The same models in Keras and in raw TensorFlow, side by side. They start from the "
-    "same weights, and after every epoch their float32 weights and their histories are "
-    "equal to the last bit."
-)
 # The forms of an output that the page can show, the preferred one first.
 SHOWN = [
-    "image/svg+xml",
-    "text/html",
-    "text/markdown",
-    "text/latex",
-    "image/png",
-    "image/jpeg",
-    "text/plain",
+    *("image/svg+xml", "text/html", "text/markdown", "text/latex"),
+    *("image/png", "image/jpeg", "text/plain"),
 ]
 # What an output's HTML may contain; the rest is shown as text or dropped.
 TAGS = {
@@ -54,7 +42,6 @@ TAGS = {
 ATTRIBUTES = {
     "*": ["class", "title"],
     "a": ["href"],
-    "abbr": ["title"],
     "td": ["colspan", "rowspan"],
     "th": ["colspan", "rowspan", "scope"],
 }
@@ -68,17 +55,12 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
     counterpart, or a link to a missing heading.
     """
     sections = merge(chapters)
-    look, behavior = style(), script()
     resources = {
-        "title": TITLE,
-        "claim": CLAIM,
         "reason": reason,
-        "style": look,
-        "script": behavior,
-        "policy": policy(look, behavior),
         "sections": sections,
         "dialects": DIALECTS,
         "provenance": provenance,
+        **assets(),
     }
     config = Config()
     config.NbConvertBase.display_data_priority = SHOWN
@@ -95,19 +77,6 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
     page, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
     _reject_dead_links(page)
     return f"{page.rstrip()}\n"
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A figure's number in the page, as in 2.1 for section 2, and what it shows."""
-
-    number: str
-    text: str
-
-    @property
-    def id(self) -> str:
-        """The figure's id, with which the ids inside it begin."""
-        return f"figure-{self.number.replace('.', '-')}"
 
 
 def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:
@@ -132,17 +101,17 @@ def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:
         return link_lines(code, ideas, dialect, lines) if ideas else code
 
     @pass_context
-    def captioned(context: Context, output: NotebookNode) -> Caption:
+    def figure_number(context: Context, _: NotebookNode) -> str:
         number = context["section"].chapter.number
         figures[number] += 1
-        whole = ".".join(filter(None, (number, str(figures[number]))))
-        return Caption(whole, alternative(output))
+        return f"{number}.{figures[number]}".lstrip(".")  # the comparison has none
 
     return {
         "markdown2html": markdown2html,
         "highlight_cell": highlight,
         "clean_output": clean_output,
-        "captioned": captioned,
+        "figure_number": figure_number,
+        "alternative": alternative,
         "inline_svg": svg.inline,
         "headings": lambda section: outline.headings[section],
         "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),

@@ -11,26 +11,20 @@ from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def style() -> str:
-    """Return the stylesheet, with colors for code that everybody can read."""
-    own = (TEMPLATES / "report" / "report.css").read_text("utf-8")
-    return f"\n{_code_colors('a11y-light', 'github-dark-high-contrast')}\n{own}"
-
-
-def script() -> str:
-    """Return the script."""
-    return "\n" + (TEMPLATES / "report" / "report.js").read_text("utf-8")
-
-
-def policy(style: str, script: str) -> str:
-    """Return a policy that allows this style, this script and embedded images only."""
-    own = f"style-src {_digest(style)}; script-src {_digest(script)}; img-src data:"
-    return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
-
-
-def _digest(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"'sha256-{base64.b64encode(digest).decode()}'"
+def assets() -> dict[str, str]:
+    """Return `style` and `script`, and a `policy` that allows these and images only."""
+    own = TEMPLATES / "report"
+    colors = _code_colors("a11y-light", "github-dark-high-contrast")
+    made = {
+        "style": f"\n{colors}\n{(own / 'report.css').read_text('utf-8')}",
+        "script": "\n" + (own / "report.js").read_text("utf-8"),
+    }
+    policy = ["default-src 'none'"]
+    for kind, text in made.items():
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        policy.append(f"{kind}-src 'sha256-{digest}'")
+    policy += ["img-src data:", "base-uri 'none'", "form-action 'none'"]
+    return made | {"policy": "; ".join(policy)}
 
 
 def _code_colors(light: str, dark: str) -> str:
