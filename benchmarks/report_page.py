@@ -16,7 +16,7 @@ from playwright.sync_api import sync_playwright
 
 from kvt.compare.results import NOTEBOOKS
 from kvt.report import pdf
-from kvt.report.plan import Chapter, find, read
+from kvt.report.plan import Chapter, read
 from kvt.report.provenance import gather
 from kvt.report.render import render
 
@@ -62,7 +62,7 @@ def row(name: str, seconds: list[float]) -> str:
 
 
 def main() -> None:
-    page, rendered = rendering(read(find(REPORTS / "notebooks")))
+    page, rendered = rendering(read(REPORTS / "notebooks"))
     text = f"""# The report's page
 
 {len(page.encode()) / 1e6:.2f} MB.

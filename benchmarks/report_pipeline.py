@@ -31,7 +31,7 @@ from kvt.report import notebooks
 from kvt.report.build import CACHE
 from kvt.report.execute import execute
 from kvt.report.machine import processor, threads
-from kvt.report.plan import Chapter, find, plan, read
+from kvt.report.plan import Chapter, plan, read
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 WHOLE = min(ROUNDS, 3)  # rounds of the whole report
@@ -270,7 +270,7 @@ def split() -> list[str]:
     total: Counter[str] = Counter()
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # kernels import this package
     with tempfile.TemporaryDirectory(prefix="kvt-pipeline-") as directory:
-        for chapter in plan(read(find(NOTEBOOKS)), "digits", {}):
+        for chapter in plan(read(NOTEBOOKS), "digits", {}):
             seconds = seconds_of(chapter, Path(directory))
             total.update(seconds)
             rows.append(row(chapter.name, seconds, kinds))

@@ -1,7 +1,4 @@
-"""The report as a whole: plan all notebooks, run them, render the page, replace.
-
-An older report is replaced only when the new one is complete.
-"""
+"""The report: plan all notebooks, run them, render the page, replace the older one."""
 
 import shutil
 import tempfile
@@ -12,7 +9,7 @@ from kvt.compare.results import NOTEBOOKS
 from kvt.data import resolve
 from kvt.report import pdf
 from kvt.report.machine import threads
-from kvt.report.plan import find, plan, read
+from kvt.report.plan import plan, read
 from kvt.report.provenance import gather
 from kvt.report.render import render
 from kvt.report.run import WRITTEN, Stage, run
@@ -43,9 +40,8 @@ def build(
     notebooks and ValueError for a data set before the first kernel starts. These errors
     and ExecutionError, RenderError and PrintError leave an older report as it was.
     """
-    paths = find(notebooks)
+    chapters = read(notebooks)
     _reject_foreign(output, notebooks)
-    chapters = read(paths)
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
     name, reason = resolve(dataset)
     chapters = plan(chapters, name, parameters)

@@ -49,6 +49,9 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+TOO_EARLY = "before its first cell"
+
+
 def execute(
     notebook: Path,
     output: Path,
@@ -68,27 +71,31 @@ def execute(
     `timeout` seconds. The partial notebook goes to `failed`, `output` stays as it was.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    bar = sys.stderr.isatty() and {"desc": notebook.stem}
+    bar = not on_cell and sys.stderr.isatty() and {"desc": notebook.stem}
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".kvt-") as directory:
         partial = Path(directory).resolve() / "partial.ipynb"
-        error = _attempt(
-            partial,
-            input_path=_literal(notebook),
-            parameters=dict(parameters),
-            progress_bar=not on_cell and bar,
+        options = {
+            "input_path": _literal(notebook),
+            "output_path": _literal(partial),
+            "parameters": dict(parameters),
+            "progress_bar": bar,
             # papermill's own `cwd` would change this whole process's directory.
-            resources={"metadata": {"path": str(cwd)}},
-            execution_timeout=timeout,
-            on_cell_execute=(lambda **_: on_cell()) if on_cell else None,
-        )
-        if problem := _problem(error, partial):
+            "resources": {"metadata": {"path": str(cwd)}},
+            "execution_timeout": timeout,
+        }
+        # Two kernels that start together can pick one port: "Address already in use".
+        # So a run that fails before its first cell is tried once more.
+        problem = _attempt(partial, options, on_cell)
+        if problem.startswith(TOO_EARLY):
+            problem = _attempt(partial, options, on_cell)
+        if problem:
             failed.parent.mkdir(parents=True, exist_ok=True)
             if partial.exists():
                 partial.replace(failed)
             raise ExecutionError(
                 f"{notebook.name} stopped {problem}\nthe notebook up to there: {failed}"
-            ) from error
+            )
         complete = notebooks.normalize(notebooks.read(partial))
         notebooks.write(complete, partial)
         partial.replace(output)
@@ -97,61 +104,46 @@ def execute(
     return complete
 
 
-def _attempt(partial: Path, **options: Any) -> Exception | None:
-    """Run a notebook and write `partial`; return the error, if any.
+def _attempt(
+    partial: Path, options: dict[str, Any], on_cell: Callable[[], None] | None
+) -> str:
+    """Run a notebook; return where and why it stopped, or "" if it is complete.
 
-    Two kernels that start together can pick one port: "Address already in use". So a
-    run that fails before its first cell is tried once more.
+    papermill takes a cell that exits for a success. So each cell is checked for a count
+    and an error.
     """
+    running: list[NotebookNode] = []
+
+    def begins(cell: NotebookNode, **_: object) -> None:
+        running[:] = [cell]
+        if on_cell:
+            on_cell()
+
     # papermill and nbclient also log each error that they raise.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    for last in (False, True):
-        try:
-            papermill.execute_notebook(
-                output_path=_literal(partial), **options, **OPTIONS
-            )
-            break
-        except (PapermillExecutionError, RuntimeError, CellControlSignal) as error:
-            if last or not isinstance(error, RuntimeError) or _running_cell(partial):
-                return error
-    return None
+    try:
+        papermill.execute_notebook(**options, **OPTIONS, on_cell_execute=begins)
+    except PapermillExecutionError as error:
+        return _at(running[0], f"{error.ename}: {error.evalue}")
+    except (RuntimeError, CellControlSignal) as error:
+        if not running:
+            return f"{TOO_EARLY}: {error}"
+        reason = "the kernel died" if isinstance(error, DeadKernelError) else str(error)
+        return _at(running[0], reason.splitlines()[0])
+    for cell in code_cells(notebooks.read(partial)):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                return _at(cell, f"{output.ename}: {output.evalue}")
+        if cell.execution_count is None:
+            return _at(cell, "this cell was not run")
+    return ""
+
+
+def _at(cell: NotebookNode, reason: str) -> str:
+    first = cell.source.strip().splitlines()[0]
+    return f"in cell [{cell.execution_count or ' '}], {first!r}: {reason}"
 
 
 def _literal(path: Path) -> str:
     """Double the braces of a path: papermill takes it for a format string."""
     return str(path).replace("{", "{{").replace("}", "}}")
-
-
-def _running_cell(partial: Path) -> NotebookNode | None:
-    """Return the code cell that started last, by the times that papermill stored."""
-    if not partial.exists():
-        return None
-    cells = reversed(code_cells(notebooks.read(partial)))
-    return next((it for it in cells if it.metadata.papermill.get("start_time")), None)
-
-
-def _problem(error: Exception | None, partial: Path) -> str:
-    """Say where and why the run stopped; "" if the notebook is complete.
-
-    papermill takes a cell that exits for a success and, after a kernel's death or a
-    timeout, stores that all is well. So each cell is checked for a count and an error.
-    """
-    if isinstance(error, PapermillExecutionError):
-        return _at(error.exec_count, error.source, f"{error.ename}: {error.evalue}")
-    if error is not None:
-        cell = _running_cell(partial)
-        if cell is None:
-            return f"before its first cell: {error}"
-        reason = "the kernel died" if isinstance(error, DeadKernelError) else str(error)
-        return _at(cell.execution_count, cell.source, reason.splitlines()[0])
-    for cell in code_cells(notebooks.read(partial)):
-        if stopped := next((x for x in cell.outputs if x.output_type == "error"), None):
-            reason = f"{stopped.ename}: {stopped.evalue}"
-            return _at(cell.execution_count, cell.source, reason)
-        if cell.execution_count is None:
-            return _at(None, cell.source, "this cell was not run")
-    return ""
-
-
-def _at(count: int | None, source: str, reason: str) -> str:
-    return f"in cell [{count or ' '}], {source.strip().splitlines()[0]!r}: {reason}"

@@ -1,6 +1,5 @@
 """Plan: which notebooks a report has, and the value of each of their parameters."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ class Chapter:
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix: `03_feedforward_network`."""
+        """The notebook's name: `03_feedforward_network`."""
         return self.path.stem
 
     @property
@@ -46,11 +45,8 @@ class Chapter:
     @property
     def changed(self) -> dict[str, Value]:
         """The values that differ from the defaults, except `results_path`."""
-        return {
-            name: value
-            for name, value in self.values.items()
-            if name != WRITES and value != self.parameters[name].default
-        }
+        own = {name: it for name, it in self.values.items() if name != WRITES}
+        return {k: v for k, v in own.items() if v != self.parameters[k].default}
 
     @property
     def shown(self) -> dict[str, Value]:
@@ -58,27 +54,24 @@ class Chapter:
         return {name: it.default for name, it in self.parameters.items()} | self.changed
 
 
-def find(directory: Path) -> list[Path]:
-    """Return the numbered notebooks of a directory (01_name.ipynb), in order."""
-    paths = sorted(directory.glob("[0-9][0-9]_*.ipynb"))
-    if not paths:
-        raise FileNotFoundError(
-            f"no notebooks like 01_name.ipynb in {directory}; "
-            f"name their directory with --notebooks"
-        )
-    return paths
+def read(directory: Path) -> list[Chapter]:
+    """Read a directory's notebooks like 01_name.ipynb, in order; no value is set yet.
 
-
-def read(paths: Sequence[Path]) -> list[Chapter]:
-    """Read the notebooks and their parameters; no value is set yet."""
+    Raises FileNotFoundError if there is none.
+    """
     chapters = []
-    for path in paths:
+    for path in sorted(directory.glob("[0-9][0-9]_*.ipynb")):
         notebook = notebooks.read(path)
         try:
             known = parameters.read(notebook)
         except ParameterError as problem:
             raise ParameterError(f"{path.name}: {problem}") from None
         chapters.append(Chapter(path, notebook, known, {}))
+    if not chapters:
+        raise FileNotFoundError(
+            f"no notebooks like 01_name.ipynb in {directory}; "
+            f"name their directory with --notebooks"
+        )
     return chapters
 
 
@@ -97,14 +90,10 @@ def plan(
         if name not in everywhere:
             raise parameters.unknown(name, everywhere - RESERVED.keys(), "the report")
     planned = []
-    for chapter in chapters:
-        own: dict[str, object] = {
-            "dataset": dataset,
-            WRITES: f"results/{chapter.name}.json",
-            READS: "results",
-            **given,
-        }
+    for chapter in sorted(chapters, key=lambda chapter: chapter.compares):
+        own = {"dataset": dataset, READS: "results", **given}
+        own[WRITES] = f"results/{chapter.name}.json"
         values = {k: value for k, value in own.items() if k in chapter.parameters}
         checked = parameters.check(values, chapter.parameters)
         planned.append(replace(chapter, values=checked))
-    return sorted(planned, key=lambda chapter: chapter.compares)
+    return planned

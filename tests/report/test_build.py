@@ -9,7 +9,7 @@ import pytest
 from kvt.report.build import build
 from kvt.report.notebooks import ExecutionError
 from kvt.report.parameters import ParameterError
-from kvt.report.plan import find, plan, read
+from kvt.report.plan import plan, read
 from tests.report.pages import injected
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -142,7 +142,7 @@ def test_comparison_runs_last_for_any_number(tmp_path: Path) -> None:
         shutil.copy(
             SECTIONS / f"{name}.ipynb", tmp_path / f"0{number}_{name[3:]}.ipynb"
         )
-    chapters = plan(read(find(tmp_path)), "digits", {})
+    chapters = plan(read(tmp_path), "digits", {})
     assert [chapter.name for chapter in chapters] == ["01_line", "00_comparison"]
 
 

@@ -13,7 +13,7 @@ from kvt.report.markdown import highlight_python
 from kvt.report.maths import FormulaError, to_mathml
 from kvt.report.merge import RenderError, command
 from kvt.report.parameters import Parameter
-from kvt.report.plan import find, read
+from kvt.report.plan import read
 from kvt.show import sources
 from tests.report.pages import ANSI, SCRIPT, SVG, body, code, executed, markdown, page
 
@@ -27,7 +27,7 @@ def test_equal_notebooks_give_equal_bytes() -> None:
 
 def test_committed_notebooks_become_one_small_page() -> None:
     directory = Path(__file__).parents[2] / "notebooks"
-    chapters = read(find(directory))
+    chapters = read(directory)
     text = page(*chapters)
     assert len(text.encode()) < 2.5e6
     assert text.index("<h1") < text.index('class="claim"') < text.index("<table>")
