@@ -83,7 +83,7 @@ def highlight_python(source: str) -> str:
 
 
 def to_html(source: str, section: str, outline: Outline) -> str:
-    """Render one Markdown cell. Raises FormulaError if a formula cannot be MathML."""
+    """Render one Markdown cell. Raises ValueError if a formula cannot be MathML."""
     renderer = _PageRenderer(section, outline)
     rendered = str(MarkdownWithMath(renderer=renderer).render(source))
     rendered = _TITLED.sub(r'<div class="abreast">\n\g<0></div>\n', rendered)
@@ -165,10 +165,11 @@ class _PageRenderer(IPythonRenderer):
         return f"<td{side}>{text}</td>\n"
 
     def inline_math(self, body: str) -> str:
-        return to_mathml(body, False)
+        return to_mathml(body, display=False)
 
     def block_math(self, body: str) -> str:
-        return f'<div class="formula" tabindex="0">{to_mathml(body, True)}</div>\n'
+        formula = to_mathml(body, display=True)
+        return f'<div class="formula" tabindex="0">{formula}</div>\n'
 
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")

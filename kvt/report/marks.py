@@ -13,10 +13,6 @@ _MARK = re.compile(r" *# \((\d+)\)$", re.MULTILINE)
 _IDEA = re.compile(r"^(\d+)\. +(.+)$", re.MULTILINE)
 
 
-class MarkError(ValueError):
-    """A mark without a counterpart, or a legend that does not fit the marks."""
-
-
 @dataclass(frozen=True)
 class Idea:
     """What the lines with one mark do: the section's id, the mark, and the name."""
@@ -50,29 +46,31 @@ def legend(source: str) -> dict[int, str]:
     """Return the names in a legend: a Markdown list, numbered from 1."""
     names = {int(number): name.strip() for number, name in _IDEA.findall(source)}
     if list(names) != list(range(1, len(names) + 1)) or not names:
-        raise MarkError(f"the legend must be a list numbered from 1, not {list(names)}")
+        raise ValueError(
+            f"the legend must be a list numbered from 1, not {list(names)}"
+        )
     return names
 
 
 def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
-    """Raise MarkError unless every dialect has the same marks, all of them named.
+    """Raise ValueError unless every dialect has the same marks, all of them named.
 
     `used` are the marks in a chapter's cells, by dialect, `names` those of its legend.
     """
     for number in sorted(set().union(*used.values(), names)):
         lacking = [dialect for dialect in used if number not in used[dialect]]
         if lacking and len(lacking) == len(used):
-            raise MarkError(
+            raise ValueError(
                 f"the legend names ({number}), {names[number]!r}, but no line has this "
                 f"mark: end a line of each dialect on '# ({number})'"
             )
         if lacking:
-            raise MarkError(
+            raise ValueError(
                 f"mark ({number}) has no counterpart in {', '.join(lacking)}: "
                 f"end the line that does the same on '# ({number})'"
             )
         if number not in names:
-            raise MarkError(
+            raise ValueError(
                 f"mark ({number}) has no name: add '{number}. …' to the cell "
                 f"tagged 'legend'"
             )

@@ -6,7 +6,7 @@ import gzip
 import re
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kvt.compare.results import DIALECTS
 from kvt.report import marks, notebooks
@@ -15,24 +15,13 @@ from kvt.report.marks import Idea
 from kvt.report.notebooks import NotebookNode, tags
 from kvt.report.plan import READS, Chapter
 
+# Consecutive cells, and the row of dialects that follows them, by dialect.
+Block = tuple[list[NotebookNode], dict[str, NotebookNode]]
 UNSEEN = {"parameters", "injected-parameters"}  # the section's table shows them
 
 
 class RenderError(ValueError):
     """An executed notebook that cannot become part of a report."""
-
-
-@dataclass
-class Block:
-    """Consecutive cells, and the row of dialects that follows them, if any."""
-
-    prose: list[NotebookNode] = field(default_factory=list)
-    row: dict[str, NotebookNode] = field(default_factory=dict)
-
-    @property
-    def migration(self) -> bool:
-        """Whether the row is TensorFlow 1 and 2 without Keras: shown whole."""
-        return self.row.keys() == {"tf1", "tf2"}
 
 
 @dataclass(frozen=True)
@@ -52,39 +41,33 @@ def merge(chapters: Sequence[Chapter]) -> list[Section]:
     Raises RenderError for a notebook without a title, with an error or output on
     stderr, with marks that do not fit, or with two programs.
     """
-    return [
-        Section(
-            section_id(chapter.name),
-            chapter,
-            _blocks(_cells(chapter)),
-            command(chapter),
-            _packed(notebooks.dumps(chapter.notebook)),
-        )
-        for chapter in sorted(chapters, key=lambda chapter: not chapter.compares)
-    ]
+    sections = []
+    for chapter in sorted(chapters, key=lambda chapter: not chapter.compares):
+        own, download = section_id(chapter.name), notebooks.dumps(chapter.notebook)
+        try:
+            cells = _cells(chapter)
+            _link_marks(cells, own)
+        except ValueError as problem:
+            raise RenderError(f"{chapter.path.name}: {problem}") from None
+        more = command(chapter), _packed(download)
+        sections.append(Section(own, chapter, _blocks(cells), *more))
+    return sections
 
 
 def _cells(chapter: Chapter) -> list[NotebookNode]:
     """Return copies of the cells that the page shows, ready for the template."""
-    filename, originals = chapter.path.name, chapter.notebook.cells
+    originals = chapter.notebook.cells
     if not originals or not originals[0].source.startswith("# "):
-        raise RenderError(f"{filename}: the first cell must be its '# Title'")
-    cells = [
-        copy.deepcopy(cell)
-        for cell in originals
-        if cell.source.strip() and not tags(cell) & UNSEEN
-    ]
+        raise ValueError("the first cell must be its '# Title'")
+    shown = [it for it in originals if it.source.strip() and not tags(it) & UNSEEN]
+    cells = copy.deepcopy(shown)
     for cell in cells:
         if cell.cell_type == "code":
             _prepare(cell, chapter)
-    try:
-        _link_marks(cells, section_id(chapter.name))
-    except marks.MarkError as problem:
-        raise RenderError(f"{filename}: {problem}") from None
     if sum("program" in cell.metadata for cell in cells) > 1:
-        raise RenderError(
-            f"{filename}: more than one cell is tagged 'program'; tag one, which the "
-            f"page offers as {chapter.name}.py"
+        raise ValueError(
+            f"more than one cell is tagged 'program'; tag one, which the page offers "
+            f"as {chapter.name}.py"
         )
     return cells
 
@@ -92,16 +75,13 @@ def _cells(chapter: Chapter) -> list[NotebookNode]:
 def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
     """Note in a code cell's metadata what the template shows of it, and how."""
     if noise := notebooks.noise(cell):
-        first = cell.source.strip().splitlines()[0]
-        raise RenderError(f"{chapter.path.name}, cell {first!r}: {noise}")
+        raise ValueError(f"cell {cell.source.strip().splitlines()[0]!r}: {noise}")
     if "hide-input" in tags(cell) or chapter.compares:
         cell.metadata["transient"] = {"remove_source": True}  # nbconvert's own mark
     if "program" in tags(cell):
         program = f"{marks.without(cell.source).rstrip()}\n"
-        cell.metadata["program"] = {
-            "filename": f"{chapter.name}.py",
-            "download": _packed(program),
-        }
+        filename = f"{chapter.name}.py"
+        cell.metadata["program"] = {"filename": filename, "download": _packed(program)}
     for dialect in DIALECTS.keys() & tags(cell):
         cell.metadata["dialect"] = dialect
         # The page has a caption in place of the first line, "# Keras · Model".
@@ -141,16 +121,16 @@ def _packed(text: str) -> str:
 
 def _blocks(cells: Sequence[NotebookNode]) -> list[Block]:
     """Split cells after each row, in which a dialect occurs once."""
-    blocks = [Block()]
+    blocks: list[Block] = [([], {})]
     for cell in cells:
         dialect = cell.metadata.get("dialect")
-        row = blocks[-1].row
-        if row and (dialect is None or dialect in row):
-            blocks.append(Block())
+        if blocks[-1][1] and (dialect is None or dialect in blocks[-1][1]):
+            blocks.append(([], {}))
+        prose, row = blocks[-1]
         if dialect:
-            blocks[-1].row[dialect] = cell
+            row[dialect] = cell
         else:
-            blocks[-1].prose.append(cell)
+            prose.append(cell)
     return blocks
 
 
