@@ -2,17 +2,16 @@
 
 import os
 import platform
+import re
 from pathlib import Path
 
 
 def processor() -> str:
     """Return the processor's name: another processor may round differently."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2] for line in lines if line.startswith("model name")]
-    return names[0].strip() if names else platform.processor() or platform.machine()
+    cpus = Path("/proc/cpuinfo")
+    text = cpus.read_text("utf-8") if cpus.exists() else ""
+    found = re.search(r"^model name\s*:(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
 
 
 def threads() -> int:

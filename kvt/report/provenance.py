@@ -1,6 +1,7 @@
 """Provenance: the commit, data, versions and machine that a report comes from."""
 
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,7 @@ def gather(directory: Path, results: Path) -> Provenance:
         document = read(path)
         data[document["data"]["name"]] = document["data"]["sha256"]
         versions |= document["versions"]
-    commit, date = _commit(directory)
-    return Provenance(commit, date, data, versions, processor(), threads())
+    return Provenance(*_commit(directory), data, versions, processor(), threads())
 
 
 def _commit(directory: Path) -> tuple[str, str]:
@@ -49,8 +49,6 @@ def _commit(directory: Path) -> tuple[str, str]:
 def _git(directory: Path, *words: str) -> str:
     """Return what git prints; "" outside a checkout or without git."""
     command = ["git", "-C", str(directory), *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return done.stdout.strip()
+    with suppress(OSError):
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return ""

@@ -86,8 +86,7 @@ def _cells(chapter: Chapter) -> int:
 def _by_length(chapters: Sequence[Chapter], stage: Stage) -> list[Chapter]:
     """Sort the chapters: the longest of the last run first, and so no core waits.
 
-    An unknown run counts as long. Of these the larger file goes first: a file grows
-    with what its last run displayed.
+    An unknown run counts as long; of these, the file with the most outputs goes first.
     """
 
     def length(chapter: Chapter) -> tuple[float, int]:
@@ -103,19 +102,22 @@ def _task(chapter: Chapter, stage: Stage) -> Task:
     for part in WRITTEN:
         (room / part).mkdir(parents=True)
     _write(stage.reads(chapter), room)
-    source = stage.staging / "sources" / chapter.path.name
-    source.parent.mkdir(exist_ok=True)
+    source = room / chapter.path.name
     notebooks.write(chapter.notebook, source)
-    failed = stage.failed / chapter.path.name
-    return Task(source, stage.output(chapter), chapter.values, cwd=room, failed=failed)
+    return {
+        "notebook": source,
+        "output": stage.output(chapter),
+        "parameters": chapter.values,
+        "cwd": room,
+        "failed": stage.failed / chapter.path.name,
+    }
 
 
 def _restore(chapter: Chapter, key: str, stage: Stage) -> NotebookNode | None:
     """Take the executed notebook and its files from the cache, if they are there."""
     if stage.cache is None or stage.force:
         return None
-    cached = cache.load(stage.cache, chapter.name, key)
-    if not cached:
+    if not (cached := cache.load(stage.cache, chapter.name, key)):
         return None
     notebook = cache.graft(cached.notebook, chapter.notebook)
     notebooks.write(notebook, stage.output(chapter))

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 
 # The elements of a drawing. At others an HTML parser might leave the SVG.
 _DRAWN = {
@@ -22,42 +23,33 @@ def inline(svg: str, prefix: str, caption: str) -> str:
     root = ET.fromstring(svg)
     if _local(root.tag) != "svg":
         raise ET.ParseError(f"a figure must be an <svg>, not a <{_local(root.tag)}>")
-    _clean(root, prefix)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _local(child.tag) not in _DRAWN:
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        element.attrib = dict(_attributes(element, prefix))
     root.attrib.update({"role": "img", "aria-labelledby": caption})
     return ET.tostring(root, encoding="unicode")
 
 
-def _clean(element: ET.Element, prefix: str) -> None:
-    """Drop namespaces, scripts and foreign references; prefix the ids."""
-    element.tag = _local(element.tag)
-    attributes = {}
-    for full, value in element.attrib.items():
-        name = _local(full)
-        if name.lower() == "id":
-            value = prefix + value
-        elif name.lower() == "href" and value.startswith("#"):
-            value = f"#{prefix}{value[1:]}"
-        else:
-            value = _REFERENCE.sub(rf"\g<0>{prefix}", value)
-        if _harmless(name.lower(), value):
-            attributes[name] = value
-    element.attrib = attributes
-    for child in list(element):
-        if _local(child.tag) in _DRAWN:
-            _clean(child, prefix)
-        else:
-            element.remove(child)
+def _attributes(element: ET.Element, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the attributes that run nothing and refer only to this SVG."""
+    for name, value in element.attrib.items():
+        local = _local(name)
+        kind = local.lower()
+        if kind == "id":
+            yield local, prefix + value
+        elif kind == "href":
+            if value.startswith(("#", "data:image/png")):
+                yield local, re.sub("^#", f"#{prefix}", value)
+        elif kind != "style" and not kind.startswith("on"):  # styles are blocked
+            inner = _REFERENCE.findall(value)
+            if value.lower().count("url(") == len(inner):
+                yield local, _REFERENCE.sub(rf"\g<0>{prefix}", value)
 
 
 def _local(name: str) -> str:
     """Return a name without its namespace."""
     return name.rpartition("}")[2]
-
-
-def _harmless(name: str, value: str) -> bool:
-    """Whether an attribute runs nothing and refers only to this SVG."""
-    if name == "href":
-        return value.startswith(("#", "data:image/png"))
-    if name.startswith("on") or name == "style":
-        return False  # scripts, and styles, which the page's policy blocks
-    return value.lower().count("url(") == len(_REFERENCE.findall(value))

@@ -1,8 +1,7 @@
 """Workers: several notebooks at once, each in a process of its own.
 
-A worker is a Python process. It reads tasks from its stdin, one line of JSON each, and
-writes how each notebook goes to its stdout. It ends when its stdin ends, and so does
-not outlive `kvt report`.
+A worker reads tasks from its stdin, one line of JSON each, and writes how each notebook
+goes to its stdout. It ends when its stdin does, and so does not outlive `kvt report`.
 """
 
 import json
@@ -22,23 +21,12 @@ import psutil
 
 from kvt.report.machine import threads
 from kvt.report.notebooks import ExecutionError
-from kvt.report.parameters import Value
 
+Task = dict[str, Any]  # the arguments of `execute`
 Process = subprocess.Popen[str]
 Lines = queue.SimpleQueue[tuple[Process, str]]  # what workers write; "" is an end
 
 WORKER = "from kvt.report.workers import work; work()"
-
-
-@dataclass(frozen=True)
-class Task:
-    """One notebook to run: the arguments of `execute`."""
-
-    notebook: Path
-    output: Path
-    parameters: dict[str, Value]
-    cwd: Path
-    failed: Path
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ class Workers:
             while waiting and len(self._busy) < self._jobs:
                 task = waiting.popleft()
                 self._give(task)
-                yield Event(task.notebook.name, "starts")
+                yield Event(task["notebook"].name, "starts")
             worker, line = self._lines.get()
             if worker in self._busy:
                 yield self._event(worker, line)
@@ -87,12 +75,12 @@ class Workers:
         self._busy[worker] = task
         assert worker.stdin is not None
         with suppress(BrokenPipeError, ValueError):  # it has died; `run` gets its end
-            worker.stdin.write(f"{json.dumps(vars(task), default=str)}\n")
+            worker.stdin.write(f"{json.dumps(task, default=str)}\n")
             worker.stdin.flush()
 
     def _event(self, worker: Process, line: str) -> Event:
         """Turn a busy worker's line into an event."""
-        name = self._busy[worker].notebook.name
+        name = self._busy[worker]["notebook"].name
         if not line:
             del self._busy[worker]
             lost = f"{name} lost its worker process (exit code {worker.returncode})"
@@ -105,13 +93,11 @@ class Workers:
 
 
 def _start(jobs: int, lines: Lines) -> Process:
-    """Start a worker, whose lines go into `lines`.
-
-    A kernel keeps as many threads within one operation as it would have alone: their
-    number decides the order of a convolution's sums, and so the last bits. The number
-    of operations that run at once changes no bit, and there each kernel gets a share:
-    at least two, because a loop in a graph can wait for an operation on the second.
-    """
+    """Start a worker, whose lines go into `lines`."""
+    # A kernel keeps all threads within one operation: their number decides the order
+    # of a convolution's sums, and so the last bits. The number of operations that run
+    # at once changes no bit, so each kernel gets a share of these threads: at least
+    # two, because a loop in a graph can wait for an operation on the second.
     share = {"TF_NUM_INTEROP_THREADS": str(max(2, threads() // jobs))}
     worker = subprocess.Popen(
         [sys.executable, "-P", "-c", WORKER],
@@ -158,7 +144,7 @@ def work() -> None:
     # Kernels get stderr as their stdout: what they print past Python is no event.
     stdout = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    tasks: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
 
     def receive() -> None:
         for line in sys.stdin:
