@@ -14,7 +14,6 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
 from pathlib import Path
@@ -28,6 +27,7 @@ from kvt.report.parameters import Value
 
 KVT = Path(__file__).parents[1]
 LOCK = KVT.parent / "requirements.lock"
+DIGITS = "sklearn/datasets/data/digits.csv.gz"
 LARGEST = 256 * 1024**2  # bytes of all entries; the least recently used go first
 # The modules of kvt.report that decide what a run leaves; the others read it.
 RUNNING = ("execute.py", "notebooks.py", "workers.py")
@@ -46,23 +46,21 @@ class Cached:
 
 
 def key(
-    name: str,
-    notebook: NotebookNode,
-    values: Mapping[str, Value],
-    reads: Mapping[str, bytes],
+    name: str, notebook: NotebookNode, values: dict[str, Value], reads: dict[str, bytes]
 ) -> str:
     """Return the key of a run: equal if everything that decides its outputs is equal.
 
     Markdown, cell ids and outputs are not part of it.
     """
+    committed = NOTEBOOKS / f"{name}.ipynb"
     parts = {
         "name": name,
         "code": code(notebook),
-        "values": dict(values),
+        "values": values,
         "reads": {path: _sha256(content) for path, content in reads.items()},
         "source": source(),
         # Lines of code are counted in the committed notebook, wherever its copy runs.
-        "committed": committed(name),
+        "committed": committed.exists() and code(notebooks.read(committed)),
         "data": data(str(values["dataset"])) if "dataset" in values else "",
         "lock": _sha256(LOCK.read_bytes()) if LOCK.exists() else "",
         "installed": sorted(
@@ -80,30 +78,21 @@ def code(notebook: NotebookNode) -> list[list[Any]]:
     return [[cell.source, sorted(tags(cell))] for cell in _code_cells(notebook)]
 
 
-def source() -> str:
+def source() -> dict[str, str]:
     """Return the SHA-256 of kvt's modules, except those that only make the page."""
-    digest = hashlib.sha256()
-    for path in sorted(KVT.rglob("*.py")):
-        if path.parent != KVT / "report" or path.name in RUNNING:
-            digest.update(f"{path.relative_to(KVT)}\0".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def committed(name: str) -> list[list[Any]]:
-    """Return the code of the committed notebook with this name, if there is one."""
-    path = NOTEBOOKS / f"{name}.ipynb"
-    return code(notebooks.loads(path.read_text("utf-8"))) if path.exists() else []
+    return {
+        str(path.relative_to(KVT)): _sha256(path.read_bytes())
+        for path in KVT.rglob("*.py")
+        if path.parent != KVT / "report" or path.name in RUNNING
+    }
 
 
 def data(dataset: str) -> str:
     """Return a SHA-256 that identifies a data set's content, without loading it."""
     if dataset == "mnist":  # loaded arrays are always checked against these hashes
         return _sha256(repr(mnist.ARRAYS).encode())
-    digits = distribution("scikit-learn").locate_file(
-        "sklearn/datasets/data/digits.csv.gz"
-    )
-    return _sha256(Path(str(digits)).read_bytes())
+    file = distribution("scikit-learn").locate_file(DIGITS)
+    return _sha256(Path(str(file)).read_bytes())
 
 
 def load(directory: Path, name: str, key: str) -> Cached | None:
@@ -171,7 +160,7 @@ def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def _packed(entry: Cached, key: str) -> bytes:
-    """Return an entry as bytes: a digest of its key and content, then the content."""
+    """Return an entry as bytes: a digest of key and content, then the content."""
     files = {k: base64.b85encode(v).decode() for k, v in entry.files.items()}
     parts = [notebooks.dumps(entry.notebook), files, entry.seconds]
     body = zlib.compress(json.dumps(parts).encode(), level=1)

@@ -59,21 +59,14 @@ def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
     """
     for number in sorted(set().union(*used.values(), names)):
         lacking = [dialect for dialect in used if number not in used[dialect]]
-        if lacking and len(lacking) == len(used):
-            raise ValueError(
-                f"the legend names ({number}), {names[number]!r}, but no line has this "
-                f"mark: end a line of each dialect on '# ({number})'"
-            )
         if lacking:
-            raise ValueError(
-                f"mark ({number}) has no counterpart in {', '.join(lacking)}: "
-                f"end the line that does the same on '# ({number})'"
-            )
+            problem = f"has no counterpart in {', '.join(lacking)}: end the line there"
+            if len(lacking) == len(used):
+                problem = "of the legend is on no line: end a line of each dialect"
+            raise ValueError(f"mark ({number}) {problem} on '# ({number})'")
         if number not in names:
-            raise ValueError(
-                f"mark ({number}) has no name: add '{number}. …' to the cell "
-                f"tagged 'legend'"
-            )
+            fix = f"add '{number}. …' to the cell tagged 'legend'"
+            raise ValueError(f"mark ({number}) has no name: {fix}")
 
 
 def link_lines(
@@ -86,9 +79,9 @@ def link_lines(
     """
     lines = highlighted.split("\n")
     for index, idea in ideas.items():
-        identity = idea.line(dialect)
-        first = "" if identity in taken else f' id="{identity}"'
-        taken.add(identity)
+        own = idea.line(dialect)
+        first = "" if own in taken else f' id="{own}"'
+        taken.add(own)
         name = html.escape(idea.name.replace("`", ""))
         badge = (
             f'<a class="mark" href="#{idea.key}" data-number="{idea.number}" '

@@ -92,16 +92,14 @@ def check(
 ) -> dict[str, Value]:
     """Return the given values in their parameters' types, as papermill can inject them.
 
-    A value may have the parameter's type, be a NumPy scalar or a path, or spell the
-    value as text. Raises ParameterError with the value, the rule and a fix for an
-    unknown name, a wrong type, or a value out of range.
+    A value may also be a NumPy scalar, a path, or text. Raises ParameterError with the
+    value, the rule and a fix for an unknown name, a wrong type, or an invalid value.
     """
     for name in given:
         if name not in parameters:
             raise unknown(name, parameters)
-    values = {name: coerce(parameters[name], value) for name, value in given.items()}
     try:
-        return check_rules(values)
+        return check_rules({k: _coerce(parameters[k], v) for k, v in given.items()})
     except (TypeError, ValueError) as problem:
         raise ParameterError(str(problem)) from None
 
@@ -116,14 +114,14 @@ def unknown(
     return ParameterError(text + (f" (did you mean {close[0]!r}?)" if close else ""))
 
 
-def coerce(parameter: Parameter, value: object) -> Value:
+def _coerce(parameter: Parameter, value: object) -> Value:
     """Return a value in the parameter's type. Raises ParameterError if it has none."""
     convert, accepted, wanted, example = TYPES[parameter.type]
     plain = value
     if isinstance(value, os.PathLike) and parameter.type is str:
-        plain = os.fspath(value)  # papermill would inject its repr
+        plain = os.fspath(value)
     elif getattr(value, "shape", None) == () and hasattr(value, "item"):
-        plain = value.item()  # a NumPy scalar, and its repr
+        plain = value.item()  # a NumPy scalar, for which papermill injects its repr
     with contextlib.suppress(KeyError, ValueError, OverflowError):
         converted = convert(plain) if type(plain) in accepted else math.nan
         if isinstance(converted, str) or math.isfinite(converted):

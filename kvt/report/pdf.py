@@ -32,14 +32,13 @@ def write(page: str, output: Path, *, browser: str) -> None:
     these numbers in its contents. Raises PrintError if the browser fails.
     """
     with tempfile.TemporaryDirectory(prefix="kvt-print-") as directory:
-        first = Path(directory) / "first.pdf"
-        _print(page, first, browser)
-        numbers = page_numbers(first)
-        numbered = Path(directory) / "numbered.pdf"
-        _print(_with_numbers(page, numbers), numbered, browser)
-        if page_numbers(numbered) != numbers:
+        printed = Path(directory) / "page.pdf"
+        _print(page, printed, browser)
+        numbers = page_numbers(printed)
+        _print(_with_numbers(page, numbers), printed, browser)
+        if page_numbers(printed) != numbers:
             raise PrintError("the page numbers in the contents moved the headings")
-        shutil.move(numbered, output)
+        shutil.move(printed, output)
 
 
 def page_numbers(pdf: Path) -> dict[str, int]:
@@ -47,11 +46,9 @@ def page_numbers(pdf: Path) -> dict[str, int]:
     from pypdf import PdfReader  # here: only a printed report needs it
 
     reader = PdfReader(pdf)
-    return {
-        name.removeprefix("/"): number + 1
-        for name, destination in reader.named_destinations.items()
-        if (number := reader.get_destination_page_number(destination)) is not None
-    }
+    found = reader.named_destinations.items()
+    pages = {name: reader.get_destination_page_number(to) for name, to in found}
+    return {k.removeprefix("/"): v + 1 for k, v in pages.items() if v is not None}
 
 
 def _with_numbers(page: str, numbers: dict[str, int]) -> str:
@@ -68,7 +65,7 @@ def _with_numbers(page: str, numbers: dict[str, int]) -> str:
 
 
 def _print(page: str, output: Path, browser: str) -> None:
-    """Print a page once."""
+    output.unlink(missing_ok=True)
     source = output.with_suffix(".html")
     source.write_text(page, encoding="utf-8")
     command = [
@@ -82,9 +79,7 @@ def _print(page: str, output: Path, browser: str) -> None:
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.insert(1, "--no-sandbox")  # without, Chromium does not run as root
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=TIMEOUT
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         raise PrintError(f"{browser} did not print in {TIMEOUT} s") from None
     if done.returncode or not output.exists():
