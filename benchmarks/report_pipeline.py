@@ -30,8 +30,8 @@ from kvt.compare.results import NOTEBOOKS
 from kvt.report import notebooks
 from kvt.report.build import CACHE
 from kvt.report.execute import execute
-from kvt.report.machine import processor, threads
 from kvt.report.plan import Chapter, plan, read
+from kvt.report.provenance import processor, threads
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 WHOLE = min(ROUNDS, 3)  # rounds of the whole report

@@ -8,9 +8,8 @@ from pathlib import Path
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import resolve
 from kvt.report import pdf
-from kvt.report.machine import threads
 from kvt.report.plan import plan, read
-from kvt.report.provenance import gather
+from kvt.report.provenance import gather, threads
 from kvt.report.render import render
 from kvt.report.run import WRITTEN, Stage, run
 
@@ -26,15 +25,15 @@ def build(
     dataset: str,
     parameters: Mapping[str, object],
     jobs: int | None = None,
-    cache: Path | None = None,
+    cache: Path = CACHE,
     force: bool = False,
     print_with: str | None = None,
 ) -> Path:
     """Run the notebooks and write the report; return the path of its page.
 
     `jobs` notebooks run at once, by default as many as there are cores; the number does
-    not change the results. Runs in `cache` are not repeated, unless `force`; None keeps
-    no runs. `print_with` is the browser that prints the page to kvt.pdf.
+    not change the results. Runs in `cache` are not repeated, unless `force`.
+    `print_with` is the browser that prints the page to kvt.pdf.
 
     Raises ParameterError for a parameter, FileNotFoundError for a directory without
     notebooks and ValueError for a data set before the first kernel starts. These errors

@@ -21,7 +21,7 @@ from typing import Any
 
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import mnist
-from kvt.report import machine, notebooks
+from kvt.report import notebooks, provenance
 from kvt.report.notebooks import NotebookNode, tags
 from kvt.report.parameters import Value
 
@@ -67,7 +67,7 @@ def key(
             path.name for place in sys.path for path in Path(place).glob("*.dist-info")
         ),
         "python": [sys.version, sys.platform],
-        "machine": [machine.processor(), machine.threads()],
+        "machine": [provenance.processor(), provenance.threads()],
         "environment": {k: v for k, v in os.environ.items() if VARIABLES.match(k)},
     }
     return _sha256(json.dumps(parts, sort_keys=True).encode())

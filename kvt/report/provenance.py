@@ -1,12 +1,14 @@
 """Provenance: the commit, data, versions and machine that a report comes from."""
 
+import os
+import platform
+import re
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kvt.compare.results import read
-from kvt.report.machine import processor, threads
 
 UNKNOWN = "unknown"
 
@@ -52,3 +54,18 @@ def _git(directory: Path, *words: str) -> str:
     with suppress(OSError):
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return ""
+
+
+def processor() -> str:
+    """Return the processor's name: another processor may round differently."""
+    cpus = Path("/proc/cpuinfo")
+    text = cpus.read_text("utf-8") if cpus.exists() else ""
+    found = re.search(r"^model name\s*:(.+)$", text, re.MULTILINE)
+    return found[1].strip() if found else platform.processor() or platform.machine()
+
+
+def threads() -> int:
+    """Count the cores that this process may use; TensorFlow takes as many threads."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

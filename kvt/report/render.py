@@ -1,13 +1,15 @@
 """Executed notebooks → one HTML page that loads nothing.
 
-One nbconvert pass renders one merged notebook. Nothing that a notebook contains can
-run in the page: HTML in Markdown is shown as text, outputs are cleaned, and the page's
-policy allows only its own script.
+Nothing that a notebook contains can run in the page: HTML in Markdown is shown as text,
+outputs are cleaned, and the page's policy allows only its own script.
 """
 
+import base64
+import hashlib
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -16,6 +18,8 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.exporters import TemplateExporter
+from pygments.styles import get_style_by_name  # type: ignore[import-untyped]
+from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
 from traitlets.config import Config
 
 from kvt.compare.results import DIALECTS
@@ -26,7 +30,8 @@ from kvt.report.merge import RenderError, Section, merge
 from kvt.report.notebooks import NotebookNode
 from kvt.report.plan import Chapter
 from kvt.report.provenance import Provenance
-from kvt.report.style import TEMPLATES, assets
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 # The forms of an output that the page can show, the preferred one first.
 SHOWN = [
@@ -60,7 +65,7 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
         "sections": sections,
         "dialects": DIALECTS,
         "provenance": provenance,
-        **assets(),
+        **_assets(),
     }
     config = Config()
     config.NbConvertBase.display_data_priority = SHOWN
@@ -77,6 +82,37 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
     page, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
     _reject_dead_links(page)
     return f"{page.rstrip()}\n"
+
+
+def _assets() -> dict[str, str]:
+    """Return `style` and `script`, and a `policy` that allows these and images only."""
+    own = TEMPLATES / "report"
+    colors = _code_colors("a11y-light", "github-dark-high-contrast")
+    made = {
+        "style": f"\n{colors}\n{(own / 'report.css').read_text('utf-8')}",
+        "script": "\n" + (own / "report.js").read_text("utf-8"),
+    }
+    policy = ["default-src 'none'"]
+    for kind, text in made.items():
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        policy.append(f"{kind}-src 'sha256-{digest}'")
+    policy += ["img-src data:", "base-uri 'none'", "form-action 'none'"]
+    return made | {"policy": "; ".join(policy)}
+
+
+def _code_colors(light: str, dark: str) -> str:
+    """Return CSS for two of Pygments's styles at once, one rule per pair of colors."""
+    selectors = defaultdict(list)
+    styles = [get_style_by_name(style) for style in (light, dark)]
+    for token, name in STANDARD_TYPES.items():
+        pair = [style.style_for_token(token)["color"] for style in styles]
+        if name and any(pair):
+            colors = [f"#{color}" if color else "currentcolor" for color in pair]
+            selectors[", ".join(colors)].append(f".code .{name}")
+    return "\n".join(
+        f"{', '.join(names)} {{ color: light-dark({colors}); }}"
+        for colors, names in selectors.items()
+    )
 
 
 def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:

@@ -1,6 +1,5 @@
 """Run: execute a report's chapters in workers, or take them from the cache."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from kvt.report import cache, notebooks
 from kvt.report.notebooks import ExecutionError, NotebookNode
 from kvt.report.overview import Overview
 from kvt.report.plan import Chapter
-from kvt.report.workers import Task, Workers
+from kvt.report.workers import Task, pool
 
 WRITTEN = ("results", "logs")  # directories that a notebook may write to
 
@@ -23,7 +22,7 @@ class Stage:
 
     staging: Path
     failed: Path
-    cache: Path | None
+    cache: Path
     force: bool
     keys: dict[str, str] = field(default_factory=dict)
 
@@ -46,6 +45,10 @@ class Stage:
             reads |= {name: key.encode() for name, key in self.keys.items()}
         return cache.key(chapter.name, chapter.notebook, chapter.values, reads)
 
+    def length(self, chapter: Chapter) -> tuple[float, int]:
+        """Return the seconds of the last run, if known, and the size of the file."""
+        return cache.seconds(self.cache, chapter.name), chapter.path.stat().st_size
+
 
 def run(chapters: Sequence[Chapter], stage: Stage, jobs: int) -> list[Chapter]:
     """Return the chapters as executed, the comparison executed after all others.
@@ -53,8 +56,11 @@ def run(chapters: Sequence[Chapter], stage: Stage, jobs: int) -> list[Chapter]:
     Raises ExecutionError once all others have ended, so that they need not run again.
     """
     ran: dict[str, NotebookNode] = {}
-    cells = {chapter.path.name: _cells(chapter) for chapter in chapters}
-    with Overview(cells) as overview, Workers(min(jobs, len(chapters))) as workers:
+    cells = {  # that will run, with the one that papermill injects
+        it.path.name: len(notebooks.code_cells(it.notebook)) + bool(it.values)
+        for it in chapters
+    }
+    with Overview(cells) as overview, pool(min(jobs, len(chapters))) as work:
         for compares in (False, True):
             group = {it.path.name: it for it in chapters if it.compares == compares}
             keys = {name: stage.key(chapter) for name, chapter in group.items()}
@@ -64,8 +70,10 @@ def run(chapters: Sequence[Chapter], stage: Stage, jobs: int) -> list[Chapter]:
                     overview.tell(name, "from the cache")
             missing = [chapter for name, chapter in group.items() if name not in ran]
             problems = []
-            tasks = [_task(chapter, stage) for chapter in _by_length(missing, stage)]
-            for event in workers.run(tasks):
+            # The longest of the last run goes first, so that no core waits at the end.
+            missing.sort(key=stage.length, reverse=True)
+            tasks = [_task(chapter, stage) for chapter in missing]
+            for event in work(tasks):
                 seconds = overview.tell(event.name, event.kind)
                 if event.kind == "failed":
                     problems.append(event.problem)
@@ -76,24 +84,6 @@ def run(chapters: Sequence[Chapter], stage: Stage, jobs: int) -> list[Chapter]:
                 raise ExecutionError("\n".join(problems))
             stage.keys.update(keys)
     return [replace(chapter, notebook=ran[chapter.path.name]) for chapter in chapters]
-
-
-def _cells(chapter: Chapter) -> int:
-    """Count the cells that will run, with the one that papermill injects."""
-    return len(notebooks.code_cells(chapter.notebook)) + bool(chapter.values)
-
-
-def _by_length(chapters: Sequence[Chapter], stage: Stage) -> list[Chapter]:
-    """Sort the chapters: the longest of the last run first, and so no core waits.
-
-    An unknown run counts as long; of these, the file with the most outputs goes first.
-    """
-
-    def length(chapter: Chapter) -> tuple[float, int]:
-        seconds = cache.seconds(stage.cache, chapter.name) if stage.cache else math.inf
-        return seconds, chapter.path.stat().st_size
-
-    return sorted(chapters, key=length, reverse=True)
 
 
 def _task(chapter: Chapter, stage: Stage) -> Task:
@@ -115,9 +105,8 @@ def _task(chapter: Chapter, stage: Stage) -> Task:
 
 def _restore(chapter: Chapter, key: str, stage: Stage) -> NotebookNode | None:
     """Take the executed notebook and its files from the cache, if they are there."""
-    if stage.cache is None or stage.force:
-        return None
-    if not (cached := cache.load(stage.cache, chapter.name, key)):
+    cached = None if stage.force else cache.load(stage.cache, chapter.name, key)
+    if not cached:
         return None
     notebook = cache.graft(cached.notebook, chapter.notebook)
     notebooks.write(notebook, stage.output(chapter))
@@ -137,7 +126,7 @@ def _collect(chapter: Chapter, key: str, seconds: float, stage: Stage) -> Notebo
     _write(files, stage.staging)
     notebook = notebooks.read(stage.output(chapter))
     noisy = any(map(notebooks.noise, notebooks.code_cells(notebook)))
-    if stage.cache and unchanged and not noisy:
+    if unchanged and not noisy:
         try:
             entry = cache.Cached(notebook, files, seconds)
             cache.store(stage.cache, chapter.name, key, entry)

@@ -11,16 +11,16 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import psutil
 
-from kvt.report.machine import threads
 from kvt.report.notebooks import ExecutionError
+from kvt.report.provenance import threads
 
 Task = dict[str, Any]  # the arguments of `execute`
 Process = subprocess.Popen[str]
@@ -38,58 +38,43 @@ class Event:
     problem: str = ""
 
 
-class Workers:
-    """Worker processes, at most `jobs`: started when needed, used again, then ended."""
+@contextmanager
+def pool(jobs: int) -> Iterator[Callable[[Sequence[Task]], Iterator[Event]]]:
+    """Give a function that runs tasks in at most `jobs` workers, ended on leaving.
 
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
-        self._idle: list[Process] = []
-        self._busy: dict[Process, Task] = {}
-        self._lines: Lines = queue.SimpleQueue()
+    It starts the tasks in their order and yields what happens to them. A notebook that
+    fails does not stop the others. Workers are started when needed and used again.
+    """
+    idle: list[Process] = []
+    busy: dict[Process, Task] = {}
+    lines: Lines = queue.SimpleQueue()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _end([*self._idle, *self._busy])
-
-    def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
-        """Run the tasks, started in their order; yield what happens to them.
-
-        A notebook that fails does not stop the others.
-        """
+    def run(tasks: Sequence[Task]) -> Iterator[Event]:
         waiting = deque(tasks)
-        while waiting or self._busy:
-            while waiting and len(self._busy) < self._jobs:
-                task = waiting.popleft()
-                self._give(task)
+        while waiting or busy:
+            while waiting and len(busy) < jobs:
+                worker = idle.pop() if idle else _start(jobs, lines)
+                busy[worker] = task = waiting.popleft()
+                with suppress(BrokenPipeError, ValueError):  # it died: its end follows
+                    print(json.dumps(task, default=str), file=worker.stdin, flush=True)
                 yield Event(task["notebook"].name, "starts")
-            worker, line = self._lines.get()
-            if worker in self._busy:
-                yield self._event(worker, line)
-            else:
-                self._idle.remove(worker)  # it died while idle
-
-    def _give(self, task: Task) -> None:
-        worker = self._idle.pop() if self._idle else _start(self._jobs, self._lines)
-        self._busy[worker] = task
-        assert worker.stdin is not None
-        with suppress(BrokenPipeError, ValueError):  # it has died; `run` gets its end
-            worker.stdin.write(f"{json.dumps(task, default=str)}\n")
-            worker.stdin.flush()
-
-    def _event(self, worker: Process, line: str) -> Event:
-        """Turn a busy worker's line into an event."""
-        name = self._busy[worker]["notebook"].name
-        if not line:
-            del self._busy[worker]
+            worker, line = lines.get()
+            if worker in idle:
+                idle.remove(worker)  # it died while idle
+                continue
+            name = busy[worker]["notebook"].name
             lost = f"{name} lost its worker process (exit code {worker.returncode})"
-            return Event(name, "failed", lost)
-        event = Event(name, **json.loads(line))
-        if event.kind != "cell":
-            del self._busy[worker]
-            self._idle.append(worker)
-        return event
+            told = json.loads(line) if line else {"kind": "failed", "problem": lost}
+            if told["kind"] != "cell":
+                del busy[worker]
+                if line:
+                    idle.append(worker)
+            yield Event(name, **told)
+
+    try:
+        yield run
+    finally:
+        _end([*idle, *busy])
 
 
 def _start(jobs: int, lines: Lines) -> Process:

@@ -9,7 +9,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_notebook
 
 from kvt.data import mnist
-from kvt.report import cache, machine, notebooks
+from kvt.report import cache, notebooks, provenance
 from kvt.report.cache import Cached
 from tests.report.pages import code, markdown
 
@@ -174,7 +174,7 @@ def test_machine_is_part_of_the_key(
     name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = key()
-    monkeypatch.setattr(machine, name, lambda: value)
+    monkeypatch.setattr(provenance, name, lambda: value)
     assert key() != before
 
 

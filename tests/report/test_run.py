@@ -110,7 +110,7 @@ def test_results_are_the_same_bits_for_any_number_of_jobs(tmp_path: Path) -> Non
         for name in names:
             path = tmp_path / "notebooks" / f"{name}.ipynb"
             written(path, markdown("# Convolution"), code(CONVOLUTION))
-        made = report(tmp_path, jobs=len(names), cache=None)
+        made = report(tmp_path, jobs=len(names), force=True)
         for name in names:
             output.write_bytes(made[f"notebooks/{name}.ipynb"])
             digests.add(notebooks.read(output).cells[-1].outputs[0].text)
