@@ -35,9 +35,8 @@ def build(
     not change the results. Runs in `cache` are not repeated, unless `force`.
     `print_with` is the browser that prints the page to kvt.pdf.
 
-    Raises ParameterError for a parameter, FileNotFoundError for a directory without
-    notebooks and ValueError for a data set before the first kernel starts. These errors
-    and ExecutionError, RenderError and PrintError leave an older report as it was.
+    ValueError (ParameterError) and FileNotFoundError reject invalid input before a
+    kernel starts. ExecutionError, RenderError and PrintError keep the older report.
     """
     chapters = read(notebooks)
     _reject_foreign(output, notebooks)
@@ -63,7 +62,7 @@ def build(
 
 
 def _reject_foreign(output: Path, notebooks: Path) -> None:
-    """Raise FileExistsError if the report would replace files that it did not write."""
+    """Raise FileExistsError if the report would replace what is not a report."""
     taken = [name for name in PARTS if (output / name).exists()]
     if notebooks.resolve() == (output / "notebooks").resolve():
         problem = "holds the notebooks themselves"

@@ -108,10 +108,7 @@ def load(directory: Path, name: str, key: str) -> Cached | None:
 
 
 def store(directory: Path, name: str, key: str, entry: Cached) -> None:
-    """Store an entry, whole or not at all, and keep the cache within its limit.
-
-    Raises OSError if the directory cannot be written.
-    """
+    """Store an entry, whole or not at all, in the cache's limit; may raise OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     partial = directory / f".{name}-{key}.{os.getpid()}"
     try:
@@ -155,7 +152,6 @@ def graft(cached: NotebookNode, notebook: NotebookNode) -> NotebookNode:
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Return all code cells, blank ones too."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 

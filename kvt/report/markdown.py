@@ -1,13 +1,15 @@
-"""Prose: the notebooks' Markdown as HTML for one page."""
+"""Prose: the notebooks' Markdown, and its formulas, as HTML for one page."""
 
 import functools
 import html
 import itertools
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments import highlight  # type: ignore[import-untyped]
 from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
@@ -15,7 +17,6 @@ from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
 
 from kvt.compare.results import DIALECTS
 from kvt.report.marks import Idea
-from kvt.report.maths import to_mathml
 
 # A browser would break the line between a formula and the comma after it.
 _FORMULA_AND_POINT = re.compile(
@@ -25,6 +26,14 @@ _FORMULA_AND_POINT = re.compile(
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
 # Names, punctuation and space have the text's own color, and need no element.
 _PLAIN = re.compile(r'<span class="[npw]">(.*?)</span>', re.DOTALL)
+
+# What a formula may become in MathML, which browsers draw without a script or font.
+_UNKNOWN_MACRO = re.compile(r"\\[A-Za-z]+")
+_ELEMENTS = {
+    *("math", "menclose", "mfrac", "mi", "mmultiscripts", "mn", "mo", "mover", "mrow"),
+    *("mpadded", "mphantom", "mroot", "mspace", "msqrt", "mstyle", "msub", "msubsup"),
+    *("msup", "mtable", "mtd", "mtext", "mtr", "munder", "munderover"),
+}
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,25 @@ def highlight_python(source: str) -> str:
     return _PLAIN.sub(
         r"\1", highlight(source, PythonLexer(), HtmlFormatter(nowrap=True))
     )
+
+
+def to_mathml(formula: str, *, display: bool) -> str:
+    """Convert a TeX formula. Raises ValueError for markup and for an unknown macro."""
+    try:
+        markup = convert(formula, display="block" if display else "inline")
+        tree = ET.fromstring(markup)
+    except Exception as error:  # its exceptions share no base class
+        raise ValueError(f"{formula!r} cannot become MathML: {error!r}") from error
+    for element in tree.iter():
+        name = element.tag.rpartition("}")[2]
+        if name not in _ELEMENTS or {"href", "style"} & set(element.attrib):
+            raise ValueError(f"{formula!r} cannot become MathML: it contains markup")
+        if unknown := _UNKNOWN_MACRO.search(element.text or ""):
+            raise ValueError(
+                f"{formula!r} cannot become MathML: {unknown[0]} is not supported; "
+                f"use macros that latex2mathml knows"
+            )
+    return markup
 
 
 def to_html(source: str, section: str, outline: Outline) -> str:

@@ -74,8 +74,8 @@ def link_lines(
 ) -> str:
     """Add a badge to each marked line of highlighted code; `ideas` is by line index.
 
-    A badge contains no text, so that copied code has no number in it. The first line of
-    an idea in a dialect gets an id, which is added to the `taken` ones.
+    A badge contains no text, which would be copied. A dialect's first line of an idea
+    gets an id, which is added to the `taken` ones.
     """
     lines = highlighted.split("\n")
     for index, idea in ideas.items():

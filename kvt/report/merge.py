@@ -111,10 +111,7 @@ def _link_marks(cells: list[NotebookNode], section: str) -> None:
 
 
 def _packed(text: str) -> str:
-    """Return a link that contains a whole file, compressed by gzip.
-
-    Equal files give equal links. The page's script decompresses a file on a click.
-    """
+    """Return a link that contains a file; the page's script decompresses it."""
     content = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
     return f"data:application/gzip;base64,{content}"
 

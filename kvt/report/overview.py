@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Self
+from typing import IO
 
 from rich import progress
 from rich.console import Console
@@ -18,7 +18,7 @@ class _Seconds(progress.ProgressColumn):
         return Text(seconds, justify="right")
 
 
-class Overview:
+class Overview(progress.Progress):
     """A line per notebook, redrawn in place while a terminal watches.
 
     A file or a pipe gets one line per notebook instead, when the notebook ends. `cells`
@@ -32,44 +32,39 @@ class Overview:
         file: IO[str] | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._file = file or sys.stdout
-        self._progress = progress.Progress(
+        console = Console(file=file or sys.stdout)
+        super().__init__(
             progress.TextColumn("{task.description}", markup=False),
             progress.TextColumn("{task.fields[state]:14}"),
             _Seconds(),
-            console=Console(file=self._file),
+            console=console,
             get_time=clock,
-            disable=not self._file.isatty(),
+            disable=not console.file.isatty(),
         )
-        self._ids = {
-            name: self._progress.add_task(name, start=False, total=count, state="waits")
-            for name, count in cells.items()
-        }
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        for name, count in cells.items():
+            self.add_task(name, start=False, total=count, state="waits")
 
     def tell(self, name: str, state: str) -> float:
-        """Show what a notebook does: it "starts", begins a "cell", or has ended.
+        """Show that a notebook "starts", begins a "cell", or has ended in a state.
 
-        Any other state is its last one, which stops its clock. Returns its seconds.
+        Returns the notebook's seconds, which its end stops.
         """
-        task = self._progress.tasks[self._ids[name]]
+        task = next(task for task in self.tasks if task.description == name)
         if state == "starts":
-            self._progress.start_task(task.id)
+            self.start_task(task.id)
         elif state == "cell":
-            self._progress.advance(task.id)
+            self.advance(task.id)
             state = f"cell {task.completed:.0f} of {task.total:.0f}"
         else:
             if task.started:
-                self._progress.stop_task(task.id)
-            if self._progress.disable:
+                self.stop_task(task.id)
+            if self.disable:
                 took = f"{task.elapsed or 0:.1f} s"
                 told = {"done": took, "failed": f"failed after {took}"}
-                print(f"{name}: {told.get(state, state)}", file=self._file, flush=True)
-        self._progress.update(task.id, state=state)
+                print(
+                    f"{name}: {told.get(state, state)}",
+                    file=self.console.file,
+                    flush=True,
+                )
+        self.update(task.id, state=state)
         return task.elapsed or 0.0

@@ -37,7 +37,6 @@ def gather(directory: Path, results: Path) -> Provenance:
 
 
 def _commit(directory: Path) -> tuple[str, str]:
-    """Return hash and date of the checked-out commit."""
     found = _git(directory, "log", "-1", "--format=%H %cs")
     if not found:
         return UNKNOWN, UNKNOWN

@@ -55,9 +55,8 @@ ATTRIBUTES = {
 def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) -> str:
     """Return the report as one HTML file; equal input gives equal bytes.
 
-    `reason` says which data set the report uses, and why. Raises RenderError for an
-    error or output on stderr, a formula that MathML cannot express, a mark without a
-    counterpart, or a link to a missing heading.
+    `reason` says which data set the report uses, and why. Raises RenderError for
+    notebooks that cannot become a page: see `merge`, and links to missing headings.
     """
     sections = merge(chapters)
     resources = {
@@ -159,9 +158,7 @@ def _reject_dead_links(page: str) -> None:
     there = set(re.findall(r' id="([^"]+)"', page))
     for target in map(unquote, re.findall(r' href="#([^"]+)"', page)):
         if target not in there:
-            raise RenderError(
-                f"a link leads to '#{target}', and the page has no such heading"
-            )
+            raise RenderError(f"a link leads to '#{target}', which is no heading")
 
 
 def clean_output(markup: str) -> str:

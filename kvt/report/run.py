@@ -136,7 +136,7 @@ def _collect(chapter: Chapter, key: str, seconds: float, stage: Stage) -> Notebo
 
 
 def _files(directory: Path, parts: Sequence[str]) -> dict[str, bytes]:
-    """Return the content of all files below parts of a directory, by relative path."""
+    """Return the content of files by their paths relative to the directory."""
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for part in parts
@@ -146,7 +146,6 @@ def _files(directory: Path, parts: Sequence[str]) -> dict[str, bytes]:
 
 
 def _write(files: Mapping[str, bytes], directory: Path) -> None:
-    """Write files by their relative paths."""
     for name, content in files.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_bytes(content)

@@ -68,7 +68,7 @@ def test_lines_of_one_idea_share_a_key_of_their_section() -> None:
         ),
         (NAMES, "x = 1  # (1)", TF2, r"mark \(2\) has no counterpart in Keras"),
         ("1. layer", KERAS, TF2, r"mark \(2\) has no name: add '2\. …'"),
-        (f"{NAMES}\n3. update", KERAS, TF2, r"names \(3\), 'update', but no line"),
+        (f"{NAMES}\n3. update", KERAS, TF2, r"mark \(3\) of the legend is on no line"),
         ("1. layer\n3. loss", KERAS, TF2, r"numbered from 1, not \[1, 3\]"),
         ("no list", KERAS, TF2, r"numbered from 1, not \[\]"),
     ],

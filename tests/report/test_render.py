@@ -9,8 +9,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from kvt.report.markdown import highlight_python
-from kvt.report.maths import to_mathml
+from kvt.report.markdown import highlight_python, to_mathml
 from kvt.report.merge import RenderError, command
 from kvt.report.parameters import Parameter
 from kvt.report.plan import read
