@@ -5,7 +5,6 @@ import html
 import itertools
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,6 @@ from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
 
 from kvt.compare.results import DIALECTS
-from kvt.report.marks import Idea
 
 # A browser would break the line between a formula and the comma after it.
 _FORMULA_AND_POINT = re.compile(
@@ -86,9 +84,8 @@ def slug(text: str) -> str:
 @functools.cache  # the same code is shown in several places
 def highlight_python(source: str) -> str:
     """Return Python code as HTML, for the page's colors; without a wrapping element."""
-    return _PLAIN.sub(
-        r"\1", highlight(source, PythonLexer(), HtmlFormatter(nowrap=True))
-    )
+    colored = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True))
+    return _PLAIN.sub(r"\1", colored)
 
 
 def to_mathml(formula: str, *, display: bool) -> str:
@@ -116,21 +113,6 @@ def to_html(source: str, section: str, outline: Outline) -> str:
     rendered = str(MarkdownWithMath(renderer=renderer).render(source))
     rendered = _TITLED.sub(r'<div class="abreast">\n\g<0></div>\n', rendered)
     return _FORMULA_AND_POINT.sub(r'<span class="together">\g<0></span>', rendered)
-
-
-def legend_to_html(source: str, ideas: Sequence[Idea], outline: Outline) -> str:
-    """Render a legend: its prose, and each idea as a link to Keras's line."""
-    section = ideas[0].section
-    prose = to_html(source.partition(f"{ideas[0].number}. ")[0], section, outline)
-    items = []
-    for idea in ideas:
-        name = to_html(idea.name, section, outline).strip()
-        name = name.removeprefix("<p>").removesuffix("</p>")
-        items.append(
-            f'<li id="{idea.key}"><a class="idea" href="#{idea.line()}" '
-            f'data-idea="{idea.key}" data-number="{idea.number}">{name}</a></li>\n'
-        )
-    return f'{prose}<ol class="ideas">\n{"".join(items)}</ol>\n'
 
 
 def _dialect(name: str) -> str:

@@ -24,7 +24,7 @@ from traitlets.config import Config
 
 from kvt.compare.results import DIALECTS
 from kvt.report import svg
-from kvt.report.markdown import Outline, highlight_python, legend_to_html, to_html
+from kvt.report.markdown import Outline, highlight_python, to_html
 from kvt.report.marks import link_lines
 from kvt.report.merge import RenderError, Section, merge
 from kvt.report.notebooks import NotebookNode
@@ -59,12 +59,15 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
     notebooks that cannot become a page: see `merge`, and links to missing headings.
     """
     sections = merge(chapters)
+    own = TEMPLATES / "report"
+    colors = _code_colors("a11y-light", "github-dark-high-contrast")
     resources = {
+        "style": f"\n{colors}\n{(own / 'report.css').read_text('utf-8')}",
+        "script": "\n" + (own / "report.js").read_text("utf-8"),
         "reason": reason,
         "sections": sections,
         "dialects": DIALECTS,
         "provenance": provenance,
-        **_assets(),
     }
     config = Config()
     config.NbConvertBase.display_data_priority = SHOWN
@@ -83,20 +86,9 @@ def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) 
     return f"{page.rstrip()}\n"
 
 
-def _assets() -> dict[str, str]:
-    """Return `style` and `script`, and a `policy` that allows these and images only."""
-    own = TEMPLATES / "report"
-    colors = _code_colors("a11y-light", "github-dark-high-contrast")
-    made = {
-        "style": f"\n{colors}\n{(own / 'report.css').read_text('utf-8')}",
-        "script": "\n" + (own / "report.js").read_text("utf-8"),
-    }
-    policy = ["default-src 'none'"]
-    for kind, text in made.items():
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        policy.append(f"{kind}-src 'sha256-{digest}'")
-    policy += ["img-src data:", "base-uri 'none'", "form-action 'none'"]
-    return made | {"policy": "; ".join(policy)}
+def _digest(text: str) -> str:
+    """Return what the page's policy calls an allowed style or script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def _code_colors(light: str, dark: str) -> str:
@@ -122,10 +114,8 @@ def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:
 
     @pass_context
     def markdown2html(context: Context, source: str) -> str:
-        cell, section = context["cell"], context["section"]
+        section = context["section"]
         try:
-            if cell.cell_type == "markdown" and "ideas" in cell.metadata:
-                return legend_to_html(source, cell.metadata.ideas, outline)
             return to_html(source, section.id, outline)
         except ValueError as problem:
             raise RenderError(f"{section.chapter.path.name}: {problem}") from problem
@@ -147,6 +137,7 @@ def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:
         "clean_output": clean_output,
         "figure_number": figure_number,
         "alternative": alternative,
+        "digest": _digest,
         "inline_svg": svg.inline,
         "headings": lambda section: outline.headings[section],
         "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
