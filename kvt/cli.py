@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kvt import __version__
-
-# Each command imports the modules that it needs: `kvt --help` answers at once.
+from kvt import __version__  # each command imports what it needs: a quick --help
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,13 +88,12 @@ def diff(options: argparse.Namespace) -> int:
     from kvt.compare import results
 
     pairs = _pairs(options.a, options.b)
-    lines = [
-        f"{b.name}: {line}"
-        for a, b in pairs
-        for line in results.compare(results.read(a), results.read(b))
-    ]
+    lines = []
+    for a, b in pairs:
+        found = results.compare(results.read(a), results.read(b))
+        lines += [f"{b.name}: {line}" for line in found]
     equal = f"equal, except for times and versions: {len(pairs)} result(s)"
-    print(*(lines or [equal]), sep="\n")
+    print(*lines or [equal], sep="\n")
     return int(bool(lines))
 
 
@@ -133,7 +130,6 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _jobs(text: str) -> int:
-    """Return the number of jobs; argparse shows the error."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
     return int(text)
@@ -150,21 +146,12 @@ def _parser() -> argparse.ArgumentParser:
         return own.add_argument
 
     directory: dict[str, Any] = {"type": Path, "metavar": "DIR"}
-    pairs: dict[str, Any] = {
-        "dest": "parameters",
-        "nargs": 2,
-        "action": "append",
-        "default": [],
-        "metavar": ("NAME", "VALUE"),
-    }
+    pairs: dict[str, Any] = {"nargs": 2, "metavar": ("NAME", "VALUE")}
+    pairs |= {"dest": "parameters", "action": "append", "default": []}
+    datasets = ("auto", "digits", "mnist")
 
     add = command(report)
-    add(
-        "--dataset",
-        choices=("auto", "digits", "mnist"),
-        default="auto",
-        help="auto (the default): MNIST if available, else scikit-learn's digits",
-    )
+    add("--dataset", choices=datasets, default="auto", help="auto: MNIST, else digits")
     add("-p", "--parameter", **pairs, help="a value for every notebook that has it")
     add("--pdf", action="store_true", help="also print the report, with Chromium")
     add("--jobs", type=_jobs, help="notebooks run at once (default: one per core)")

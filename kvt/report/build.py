@@ -64,16 +64,12 @@ def build(
 def _reject_foreign(output: Path, notebooks: Path) -> None:
     """Raise FileExistsError if the report would replace what is not a report."""
     taken = [name for name in PARTS if (output / name).exists()]
+    fix = "the report replaces these; name another directory with --output"
     if notebooks.resolve() == (output / "notebooks").resolve():
-        problem = "holds the notebooks themselves"
-    elif taken and not (output / PAGE).exists():
-        problem = f"has {', '.join(taken)}, and no {PAGE} of an earlier report"
-    else:
-        return
-    raise FileExistsError(
-        f"{output} {problem}; the report replaces these directories; "
-        "name another directory with --output"
-    )
+        raise FileExistsError(f"{output} holds the notebooks themselves; {fix}")
+    if taken and not (output / PAGE).exists():
+        has = f"{', '.join(taken)}, and no {PAGE} of an earlier report"
+        raise FileExistsError(f"{output} has {has}; {fix}")
 
 
 def _replace(staging: Path, output: Path) -> None:

@@ -21,17 +21,13 @@ from kvt.report.parameters import Value
 
 
 class _ThisPython(AsyncKernelManager):
-    """Starts kernels in this interpreter.
-
-    A kernelspec named python3 in the user's home may belong to another one.
-    """
+    """Starts kernels in this Python; the user's kernelspec may name another one."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
         return KernelSpec(**get_kernel_dict(), env={"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
-# Those of papermill, and what it passes on to nbclient.
 OPTIONS: dict[str, Any] = {
     "kernel_name": "python3",
     "language": "python",
@@ -62,13 +58,12 @@ def execute(
     timeout: int | None = None,
     on_cell: Callable[[], None] | None = None,
 ) -> NotebookNode:
-    """Run a notebook in a fresh kernel; write it to `output` and return it, normalized.
+    """Run a notebook in a fresh kernel in `cwd`; write it to `output` and return it.
 
-    The kernel's working directory is `cwd`. `on_cell` is called when a code cell
-    begins; without it, a progress bar or a line tells how the run goes.
-
-    Raises ExecutionError if a cell fails, exits, kills its kernel, or takes longer than
-    `timeout` seconds. The partial notebook goes to `failed`, `output` stays as it was.
+    `on_cell` is called when a code cell begins; without it, a progress bar or a line
+    tells how the run goes. Raises ExecutionError if a cell fails, exits, kills its
+    kernel, or takes longer than `timeout` seconds: the partial notebook goes to
+    `failed`, `output` stays as it was.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     bar = not on_cell and sys.stderr.isatty() and {"desc": notebook.stem}

@@ -62,11 +62,9 @@ class Outline:
         level = min(above[-1].level + 1, 6) if above else 2
         name = f"{section}-{slug(text)}" if there else section
         taken = {heading.id for all_ in self.headings.values() for heading in all_}
-        names = (
-            f"{name}-{count}" if count > 1 else name for count in itertools.count(1)
-        )
-        identity = next(each for each in names if each not in taken)
-        there.append(Heading(wanted, level, identity, text))
+        more = (f"{name}-{count}" for count in itertools.count(2))
+        own = name if name not in taken else next(it for it in more if it not in taken)
+        there.append(Heading(wanted, level, own, text))
         return there[-1]
 
 
@@ -116,7 +114,6 @@ def to_html(source: str, section: str, outline: Outline) -> str:
 
 
 def _dialect(name: str) -> str:
-    """Return the id of the dialect with this name, or ""."""
     return next((key for key, value in DIALECTS.items() if value == name), "")
 
 
@@ -148,9 +145,7 @@ class _PageRenderer(IPythonRenderer):
         return str(super().link(text, url, title))
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
-        raise ValueError(
-            f"image {url!r}: the page loads no file; draw the image in a code cell"
-        )
+        raise ValueError(f"image {url!r}: draw it in a code cell; no file is loaded")
 
     def block_code(self, code: str, info: str | None = None) -> str:
         language, _, title = (info or "").partition(" ")

@@ -46,9 +46,7 @@ def legend(source: str) -> dict[int, str]:
     """Return the names in a legend: a Markdown list, numbered from 1."""
     names = {int(number): name.strip() for number, name in _IDEA.findall(source)}
     if list(names) != list(range(1, len(names) + 1)) or not names:
-        raise ValueError(
-            f"the legend must be a list numbered from 1, not {list(names)}"
-        )
+        raise ValueError(f"a legend's list is numbered from 1, not {list(names)}")
     return names
 
 

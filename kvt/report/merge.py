@@ -93,21 +93,18 @@ def _link_marks(cells: list[NotebookNode], section: str) -> None:
     names: dict[int, str] = {}
     for cell in cells:
         if "legend" in tags(cell):
-            found = marks.legend(cell.source)
-            cell.metadata["ideas"] = [Idea(section, *idea) for idea in found.items()]
-            names |= found
+            own = marks.legend(cell.source)
+            cell.metadata["ideas"] = [Idea(section, *idea) for idea in own.items()]
+            names |= own
     dialects = [cell for cell in cells if "dialect" in cell.metadata]
+    lines = [marks.by_line(cell.source) for cell in dialects]
     used: dict[str, set[int]] = {}
-    for cell in dialects:
-        numbers = marks.by_line(cell.source).values()
-        used.setdefault(DIALECTS[cell.metadata.dialect], set()).update(numbers)
+    for cell, found in zip(dialects, lines, strict=True):
+        used.setdefault(DIALECTS[cell.metadata.dialect], set()).update(found.values())
     marks.check(used, names)
-    for cell in dialects:
-        cell.metadata["ideas"] = {
-            line: Idea(section, number, names[number])
-            for line, number in marks.by_line(cell.source).items()
-        }
-        cell["source"] = marks.without(cell.source)
+    for cell, found in zip(dialects, lines, strict=True):
+        ideas = {line: Idea(section, mark, names[mark]) for line, mark in found.items()}
+        cell["source"], cell.metadata["ideas"] = marks.without(cell.source), ideas
 
 
 def _packed(text: str) -> str:

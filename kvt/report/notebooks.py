@@ -30,8 +30,8 @@ def read(path: Path) -> NotebookNode:
     try:
         return nbformat.read(path, as_version=4)  # type: ignore
     except (NotJSONError, nbformat.ValidationError, AttributeError) as problem:
-        first = str(problem).splitlines()[0]
-        raise ValueError(f"{path} is not a notebook: {first}") from None
+        why = str(problem).splitlines()[0]
+        raise ValueError(f"{path} is not a notebook: {why}") from None
 
 
 def loads(text: str) -> NotebookNode:
@@ -72,13 +72,12 @@ def noise(cell: NotebookNode) -> str:
 
 def normalize(notebook: NotebookNode) -> NotebookNode:
     """Drop what differs between equal runs: times, paths, patch version, random id."""
+    notebook.metadata.get("language_info", {}).pop("version", None)
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "widgets", "execution"):
             part.metadata.pop(key, None)
-    notebook.metadata.get("language_info", {}).pop("version", None)
-    for cell in notebook.cells:
-        if not cell.metadata.get("tags", True):
-            del cell.metadata["tags"]  # papermill adds an empty list
-        if "injected-parameters" in tags(cell):
-            cell["id"] = "injected-parameters"
+        if not part.metadata.get("tags", True):
+            del part.metadata["tags"]  # papermill adds an empty list
+        if "injected-parameters" in tags(part):
+            part["id"] = "injected-parameters"
     return notebook

@@ -11,8 +11,6 @@ from rich.text import Text
 
 
 class _Seconds(progress.ProgressColumn):
-    """How long a notebook has been running, or took."""
-
     def render(self, task: progress.Task) -> Text:
         seconds = "" if task.elapsed is None else f"{task.elapsed:7.1f} s"
         return Text(seconds, justify="right")

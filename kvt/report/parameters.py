@@ -44,8 +44,7 @@ class Parameter:
 def read(notebook: NotebookNode) -> dict[str, Parameter]:
     """Read a notebook's parameters, in order, without running the notebook.
 
-    The annotation gives the type, else the default does. Raises ParameterError if an
-    assignment is not a plain bool, int, float or str.
+    Raises ParameterError for other types than bool, int, float and str.
     """
     cells = [cell for cell in notebook.cells if "parameters" in tags(cell)]
     source = str(cells[0].source) if cells else ""
@@ -71,7 +70,7 @@ def read(notebook: NotebookNode) -> dict[str, Parameter]:
 
 
 def _default(node: ast.stmt, annotation: str, value: ast.expr) -> tuple[type, Any]:
-    """Return an assignment's type and default."""
+    """Return the type, by annotation or else by default, and the default."""
     default: Any = None
     with contextlib.suppress(ValueError):  # not a literal
         default = ast.literal_eval(value)

@@ -19,17 +19,14 @@ def find_browser() -> str:
     """Return the path of Chromium. Raises FileNotFoundError if there is none."""
     if found := next(filter(None, map(shutil.which, BROWSERS)), None):
         return found
-    raise FileNotFoundError(
-        f"--pdf prints with Chromium, and there is no {' or '.join(BROWSERS)} on the "
-        f"PATH; install one of them, or leave --pdf out"
-    )
+    there = f"there is no {' or '.join(BROWSERS)} on the PATH"
+    raise FileNotFoundError(f"{there} to print with; install one, or leave --pdf out")
 
 
 def write(page: str, output: Path, *, browser: str) -> None:
-    """Print a rendered report to a PDF.
+    """Print a rendered report to a PDF. Raises PrintError if the browser fails.
 
-    It is printed twice: the first pass finds out each heading's page, the second has
-    these numbers in its contents. Raises PrintError if the browser fails.
+    The first pass finds each heading's page, the second lists them in the contents.
     """
     with tempfile.TemporaryDirectory(prefix="kvt-print-") as directory:
         printed = Path(directory) / "page.pdf"

@@ -55,10 +55,7 @@ class Chapter:
 
 
 def read(directory: Path) -> list[Chapter]:
-    """Read a directory's notebooks like 01_name.ipynb, in order; no value is set yet.
-
-    Raises FileNotFoundError if there is none.
-    """
+    """Read a directory's notebooks like 01_name.ipynb, in order, without values yet."""
     chapters = []
     for path in sorted(directory.glob("[0-9][0-9]_*.ipynb")):
         notebook = notebooks.read(path)
@@ -68,10 +65,8 @@ def read(directory: Path) -> list[Chapter]:
             raise ParameterError(f"{path.name}: {problem}") from None
         chapters.append(Chapter(path, notebook, known, {}))
     if not chapters:
-        raise FileNotFoundError(
-            f"no notebooks like 01_name.ipynb in {directory}; "
-            f"name their directory with --notebooks"
-        )
+        there = f"no notebooks like 01_name.ipynb in {directory}"
+        raise FileNotFoundError(f"{there}; name their directory with --notebooks")
     return chapters
 
 

@@ -48,9 +48,8 @@ def _commit(directory: Path) -> tuple[str, str]:
 
 
 def _git(directory: Path, *words: str) -> str:
-    """Return what git prints; "" outside a checkout or without git."""
     command = ["git", "-C", str(directory), *words]
-    with suppress(OSError):
+    with suppress(OSError):  # without git; outside a checkout, git prints nothing
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     return ""
 

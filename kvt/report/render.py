@@ -44,12 +44,8 @@ TAGS = {
     *("strong", "sub", "sup", "dd", "dl", "dt", "li", "ol", "ul", "caption", "col"),
     *("colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"),
 }
-ATTRIBUTES = {
-    "*": ["class", "title"],
-    "a": ["href"],
-    "td": ["colspan", "rowspan"],
-    "th": ["colspan", "rowspan", "scope"],
-}
+ATTRIBUTES = {"*": ["class", "title"], "a": ["href"]}
+ATTRIBUTES |= {cell: ["colspan", "rowspan", "scope"] for cell in ("td", "th")}
 
 
 def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) -> str:
@@ -154,14 +150,8 @@ def _reject_dead_links(page: str) -> None:
 
 def clean_output(markup: str) -> str:
     """Keep what tables and text need of an output's HTML: no script, style or form."""
-    cleaned: str = bleach.clean(
-        re.sub(r"(?is)<(style|script)\b.*?</\1\s*>", "", markup),
-        tags=TAGS,
-        attributes=ATTRIBUTES,
-        protocols=["https"],
-        strip_comments=True,
-    )
-    return cleaned
+    shown = re.sub(r"(?is)<(style|script)\b.*?</\1\s*>", "", markup)
+    return str(bleach.clean(shown, TAGS, ATTRIBUTES, protocols=["https"]))
 
 
 def alternative(output: NotebookNode) -> str:

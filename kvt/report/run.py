@@ -136,7 +136,6 @@ def _collect(chapter: Chapter, key: str, seconds: float, stage: Stage) -> Notebo
 
 
 def _files(directory: Path, parts: Sequence[str]) -> dict[str, bytes]:
-    """Return the content of files by their paths relative to the directory."""
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for part in parts
