@@ -45,12 +45,13 @@ def source(*functions: Part, title: str = "") -> Markdown:
 
 def effect(cause: Cause) -> Markdown:
     """Show the part of Keras that a cause replaces, and the measured effect."""
+    tested = len(cause.equal.training.examples.x_test)
     columns = {
         "weights, one step": "step",
         "weights, end": "end",
         "loss": "loss",
         "accuracy, points": "accuracy",
-        f"predictions changed, of {_tested(cause):,}": "predictions",
+        f"predictions changed, of {tested:,}": "predictions",
     }
     sizes = {
         title: _size(cause, name)
@@ -144,10 +145,6 @@ def untyped(function: Part) -> str:
 
 
 # --- sizes as text --------------------------------------------------------------------
-
-
-def _tested(cause: Cause) -> int:
-    return len(next(iter(cause.equal.trained.values())).predictions)
 
 
 def _values(cause: Cause, name: str) -> list[Any]:
