@@ -1,7 +1,7 @@
-"""How large the report is, how long it takes to render, and to load in Chromium.
+"""How large the report is, and how long it takes to render and to load.
 
-Renders the executed notebooks that `make report` left in reports/, and opens the page
-in a browser of its own, over and over. Writes report_page.md beside this file.
+Renders the executed notebooks in reports/ several times, and opens the page in Chromium
+several times. Run `make report` first. Writes report_page.md beside this file.
 """
 
 import os
@@ -14,38 +14,29 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from kvt.report import build, notebooks, parameters, pdf, provenance
-from kvt.report.merge import Executed
+from kvt.compare.results import NOTEBOOKS
+from kvt.report import pdf
+from kvt.report.plan import Chapter, find, read
+from kvt.report.provenance import gather
 from kvt.report.render import render
 
 ROUNDS = 7
 REPORTS = Path(__file__).parents[1] / "reports"
 
 
-def executed() -> list[Executed]:
-    """Return the last report's notebooks as run; the values do not matter here."""
-    runs = []
-    for path in sorted((REPORTS / "notebooks").glob("*.ipynb")):
-        notebook = notebooks.read(path)
-        runs.append(Executed(path.stem, notebook, parameters.read(notebook), {}))
-    if not runs:
-        raise SystemExit(f"no notebooks in {REPORTS / 'notebooks'}; make report first")
-    return runs
-
-
-def rendering(runs: list[Executed]) -> tuple[str, list[float]]:
+def rendering(chapters: list[Chapter]) -> tuple[str, list[float]]:
     """Render several times; return the page and the seconds."""
-    source = provenance.gather(build.committed_notebooks(), REPORTS / "results")
+    provenance = gather(NOTEBOOKS, REPORTS / "results")
     seconds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        page = render(runs, reason="as in the last report", provenance=source)
+        page = render(chapters, reason="as in the last report", provenance=provenance)
         seconds.append(time.perf_counter() - started)
     return page, seconds
 
 
 def loading(page: str) -> list[float]:
-    """Open the page several times; return seconds until it answers a script."""
+    """Open the page several times; return the seconds until it runs a script."""
     seconds = []
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as driver:
         file = Path(directory) / "index.html"
@@ -66,12 +57,12 @@ def loading(page: str) -> list[float]:
 
 def row(name: str, seconds: list[float]) -> str:
     """Return a line of the table."""
-    figures = (statistics.median(seconds), min(seconds), max(seconds))
-    return f"| {name} | {' | '.join(f'{figure:.2f} s' for figure in figures)} |"
+    shown = (statistics.median(seconds), min(seconds), max(seconds))
+    return f"| {name} | {' | '.join(f'{each:.2f} s' for each in shown)} |"
 
 
 def main() -> None:
-    page, rendered = rendering(executed())
+    page, rendered = rendering(read(find(REPORTS / "notebooks")))
     text = f"""# The report's page
 
 {len(page.encode()) / 1e6:.2f} MB.
@@ -79,7 +70,7 @@ def main() -> None:
 | | median of {ROUNDS} | lowest | highest |
 | --- | ---: | ---: | ---: |
 {row("rendering", rendered)}
-{row("loading, until it answers", loading(page))}
+{row("loading, until it runs a script", loading(page))}
 
 Python {platform.python_version()}, nbconvert {version("nbconvert")}, \
 {os.cpu_count()} threads, {platform.machine()}.

@@ -1,9 +1,9 @@
-"""How long `kvt report` takes beyond the cells themselves, and beside other tools.
+"""How long `kvt report` takes, where the seconds go, and how other tools compare.
 
-Three questions: what a report on notebooks that compute next to nothing costs; what
-one costs whose every notebook comes from the cache; and how other tools that execute
-notebooks fare on the same ones. The commands take turns, each in a directory of its
-own. Writes report_pipeline.md beside this file.
+Five questions: How long does the whole report take? What do each notebook's seconds go
+to? How much does `kvt report` add to the cells? How long does it take when every
+notebook comes from the cache? How long do other tools take for the same notebooks? The
+commands take turns, each in a directory of its own. Writes report_pipeline.md.
 """
 
 import contextlib
@@ -17,23 +17,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from kvt.report import build, notebooks
-from kvt.report.provenance import processor, threads
+from benchmarks import kernel_seconds
+from kvt.compare.results import NOTEBOOKS
+from kvt.report import notebooks
+from kvt.report.build import CACHE
+from kvt.report.execute import execute
+from kvt.report.machine import processor, threads
+from kvt.report.plan import Chapter, find, plan, read
 
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
+WHOLE = min(ROUNDS, 3)  # rounds of the whole report
 COMPARED = 6  # notebooks for the comparison
 KVT = str(Path(sys.executable).with_name("kvt"))
 NBCONVERT = [sys.executable, "-m", "nbconvert"]
 CORES = str(threads())
 PARALLEL = ["--execute-parallel", CORES]
-# One cell each; no name twice, which marimo would refuse.
+# One cell each. No name is assigned twice: marimo would reject it.
 CELLS = (
     "numbers_{n} = list(range(1_000))\nlen(numbers_{n})",
     "squares_{n} = [each**2 for each in numbers_{n}]\nprint(sum(squares_{n}))",
@@ -42,31 +49,51 @@ CELLS = (
     "import statistics\nstatistics.median(squares_{n})",
 )
 
-PROVIDED = """The other tools are no part of the project's environment.
-Install them into one of their own, with Node there for MyST:
+PROVIDED = """The other tools are not part of the project's environment.
+Install them into another one, with Node for MyST:
     pip install mystmd marimo jupyter-cache jupyter-server ipykernel
-and put its bin first on the PATH: MyST runs notebooks by whatever `python` is."""
+and put its bin first on the PATH: MyST runs notebooks with the `python` found there."""
 
 TEXT = """# The report's pipeline
 
-## What it adds to the cells
+## The whole report
 
-Notebooks of {cells} cells that compute next to nothing and import no TensorFlow: what
-remains is what `kvt report` adds, page written. The last column is the most that it
-may be.
+`kvt report --dataset digits --force`: every notebook runs, {cores} at once, the longest
+of the last run first: {whole}; at most 110 s.
 
-| notebooks | jobs | median of {rounds} (lowest–highest) | at most |
+## Where the seconds go
+
+The same notebooks one after the other, measured in their kernels. Seconds inside
+another kind's call count once: a graph traced while epochs are timed is tracing.
+
+- Kernel: papermill, the kernel's start and its end.
+- Import: TensorFlow, Keras, Matplotlib, scikit-learn.
+- Tracing: Python functions become graphs (`tf.function`, in Keras too, and `tf.data`).
+- Timing: the cells on costs train again, to measure an epoch in each mode.
+- Drawing: figures become SVG.
+- Training and the rest: training, evaluation, checks, TensorFlow 1's graphs, tables.
+- Processor: seconds of all threads and child processes together.
+
+{seconds}
+
+## What `kvt report` adds to the cells
+
+Notebooks of {cells} cells that compute next to nothing and import no TensorFlow: almost
+all of the time is what `kvt report` adds, the page included. The last column is the
+limit.
+
+| notebooks | jobs | median of {rounds} (lowest–highest) | limit |
 | ---: | ---: | ---: | ---: |
 {overhead}
 
 ## When nothing has changed
 
-The committed notebooks, all from the cache, page written: {hits}; at most 2.5 s.
+The committed notebooks, all from the cache, with the page: {hits}; at most 2.5 s.
 
 ## Beside other tools
 
-{count} such notebooks, {cores} at once where a tool can. Again: the same command once
-more, where a tool keeps what it ran.
+{count} such notebooks, {cores} at once if a tool can do that. Again: the same command
+once more, if a tool keeps its runs.
 
 | | makes | median of {rounds} (lowest–highest) | again |
 | --- | --- | ---: | ---: |
@@ -80,10 +107,10 @@ Command = Callable[[Path], list[list[str]]]
 
 @dataclass(frozen=True)
 class Tool:
-    """What is compared: its command lines, in a directory with the notebooks.
+    """A tool: its command lines, for a directory with the notebooks.
 
-    `needs` is the program without which it is left out, `once` what goes before and is
-    not timed, `again` whether a second run is timed too, `does` what comes of it.
+    Without the program `needs`, the tool is left out. The commands `once` come first
+    and are not timed. `again`: a second run is timed too. `does` says what it makes.
     """
 
     name: str
@@ -99,7 +126,7 @@ def names(directory: Path, suffix: str = ".ipynb") -> list[str]:
 
 
 def report(*options: str) -> Command:
-    """`kvt report` on the notebooks of a directory, with a cache in it."""
+    """Return `kvt report` for the notebooks of a directory, with a cache in it."""
     places = ["--notebooks", ".", "--output", "reports", "--cache", "cache"]
     return lambda _: [[KVT, "report", "--dataset", "digits", *places, *options]]
 
@@ -147,7 +174,7 @@ TOOLS = (
 
 
 def generate(count: int, directory: Path) -> None:
-    """Write notebooks that compute next to nothing, with nothing but Python."""
+    """Write notebooks of plain Python that compute next to nothing."""
     for number in range(count):
         cells = [new_markdown_cell(f"# Notebook {number}")]
         cells += [new_code_cell(cell.format(n=number)) for cell in CELLS]
@@ -157,7 +184,7 @@ def generate(count: int, directory: Path) -> None:
 
 
 def run(commands: list[list[str]], here: Path) -> float:
-    """Run commands one after the other; return the seconds, or stop at a failure."""
+    """Run commands one after the other; return the seconds. Exits if one fails."""
     environment = os.environ | {"JUPYTER_CONFIG_DIR": str(here / "config")}
     seconds = 0.0
     for command in commands:
@@ -176,14 +203,14 @@ def run(commands: list[list[str]], here: Path) -> float:
             process.communicate("y\n")
             seconds += time.perf_counter() - started
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # MyST leaves its server behind
+            os.killpg(process.pid, signal.SIGKILL)  # MyST does not end its server
         if process.returncode:
             raise SystemExit(f"{' '.join(command)}\n{(here / 'said').read_text()}")
     return seconds
 
 
 def timed(tool: Tool, count: int) -> list[float]:
-    """Seconds of a tool's first run on new notebooks, and of a second one."""
+    """Return the seconds of a tool's first run on new notebooks, and of a second."""
     with tempfile.TemporaryDirectory(prefix="kvt-pipeline-") as directory:
         here = Path(directory)
         generate(count, here)
@@ -196,12 +223,14 @@ def timed(tool: Tool, count: int) -> list[float]:
             run(tool.commands(here), here) for _ in range(2 if tool.again else 1)
         ]
         if tool.needs == "myst" and len(list(here.glob("_build/execute/*"))) < count:
-            raise SystemExit("MyST executed nothing: has `python` jupyter-server?")
+            raise SystemExit(
+                "MyST executed nothing: does `python` have jupyter-server?"
+            )
         return seconds
 
 
 def overhead() -> list[str]:
-    """Rows: seconds for few and for many notebooks, beside what they may cost."""
+    """Return rows: seconds for one and for many notebooks, and the limit."""
     cases = [(count, jobs) for count in (1, 8) for jobs in dict.fromkeys(("1", CORES))]
     seconds: dict[tuple[int, str], list[float]] = {case: [] for case in cases}
     for _ in range(ROUNDS):
@@ -214,23 +243,64 @@ def overhead() -> list[str]:
     ]
 
 
-def full_hit() -> list[float]:
-    """Seconds of reports on the committed notebooks, all of them from the cache."""
+def committed() -> tuple[list[float], list[float]]:
+    """Return the seconds of reports on the committed notebooks: all run, none run.
+
+    The first report, which is not timed, tells the next ones which notebooks are long.
+    """
     with tempfile.TemporaryDirectory(prefix="kvt-pipeline-") as directory:
-        where = ["--output", directory, "--cache", str(build.committed_cache())]
+        where = ["--output", directory, "--cache", str(CACHE)]
         command = [KVT, "report", "--dataset", "digits", *where]
-        print("filling the cache: minutes, unless it is full", flush=True)
+        print("the whole report, several times: ten minutes", flush=True)
         subprocess.run(command, check=True)
-        seconds = []
+        forced, cached = [], []
+        for _ in range(WHOLE):
+            forced.append(run([[*command, "--force"]], Path(directory)))
         for _ in range(ROUNDS):
-            started = time.perf_counter()
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            seconds.append(time.perf_counter() - started)
-        return seconds
+            cached.append(run([command], Path(directory)))
+        return forced, cached
+
+
+def split() -> list[str]:
+    """Return rows: what the seconds of each committed notebook go to."""
+    kinds = ("import", "tracing", "timing", "drawing", "other")
+    heads = ["kernel", *kinds[:-1], "training and the rest", "processor"]
+    rows = [f"| notebook | seconds | {' | '.join(heads)} |"]
+    rows.append("| --- |" + " ---: |" * (len(heads) + 1))
+    total: Counter[str] = Counter()
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # kernels import this package
+    with tempfile.TemporaryDirectory(prefix="kvt-pipeline-") as directory:
+        for chapter in plan(read(find(NOTEBOOKS)), "digits", {}):
+            seconds = seconds_of(chapter, Path(directory))
+            total.update(seconds)
+            rows.append(row(chapter.name, seconds, kinds))
+            print(rows[-1], flush=True)
+    return [*rows, row("all", total, kinds)]
+
+
+def seconds_of(chapter: Chapter, room: Path) -> dict[str, float]:
+    """Run a notebook that measures itself; return its seconds by kind."""
+    source, output = room / chapter.path.name, room / "executed" / chapter.path.name
+    for name in ("results", "logs"):
+        (room / name).mkdir(exist_ok=True)
+    notebooks.write(kernel_seconds.instrumented(chapter.notebook), source)
+    started = time.perf_counter()
+    failed = room / "failed.ipynb"
+    made = execute(source, output, chapter.values, cwd=room, failed=failed)
+    whole = time.perf_counter() - started
+    inside = kernel_seconds.measured(made)
+    kernel = whole - sum(inside.values()) + inside["processor"]
+    return {"whole": whole, "kernel": kernel, **inside}
+
+
+def row(name: str, seconds: Mapping[str, float], kinds: Sequence[str]) -> str:
+    """Return a line of the table."""
+    shown = ["whole", "kernel", *kinds, "processor"]
+    return f"| {name} | {' | '.join(f'{seconds.get(k, 0):.1f}' for k in shown)} |"
 
 
 def comparison() -> list[str]:
-    """Rows: each tool that is there, its first and its second run."""
+    """Return rows: each installed tool, its first and its second run."""
     there = [tool for tool in TOOLS if shutil.which(tool.needs)]
     runs: dict[str, list[list[float]]] = {tool.name: [] for tool in there}
     for _ in range(ROUNDS):
@@ -248,13 +318,13 @@ def comparison() -> list[str]:
 
 
 def spread(seconds: list[float]) -> str:
-    """Median, lowest and highest."""
+    """Return median, lowest and highest."""
     low, high = min(seconds), max(seconds)
     return f"{statistics.median(seconds):.2f} s ({low:.2f}–{high:.2f})"
 
 
 def others() -> str:
-    """Versions of the other tools that are there."""
+    """Return the versions of the other tools that are installed."""
     found = [f"nbconvert {version('nbconvert')}"]
     for name in ("myst", "marimo", "jcache"):
         if shutil.which(name):
@@ -266,8 +336,11 @@ def others() -> str:
 
 
 def main() -> None:
+    forced, cached = committed()
     text = TEXT.format(
-        hits=spread(full_hit()),
+        whole=f"median of {WHOLE}: {spread(forced)}",
+        hits=f"median of {ROUNDS}: {spread(cached)}",
+        seconds="\n".join(split()),
         overhead="\n".join(overhead()),
         comparison="\n".join(comparison()),
         others=others(),

@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmarks.contenders import CONTENDERS
 from kvt import data
-from kvt.report import provenance
+from kvt.report import machine
 from tests.notebooks import sections
 
 HERE = Path(__file__)
@@ -299,7 +299,7 @@ def processor() -> str:
     told = Path("/proc/cpuinfo")
     flags = told.read_text().split() if told.exists() else []
     widest = [name for name in ("avx512f", "avx2") if name in flags][:1]
-    return " with ".join([provenance.processor(), *widest])
+    return " with ".join([machine.processor(), *widest])
 
 
 def interpreters(other: str) -> dict[str, str]:

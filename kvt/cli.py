@@ -1,21 +1,24 @@
 """The commands: `kvt report`, `kvt run`, `kvt diff`, `kvt data`."""
 
 import argparse
+import contextlib
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from kvt import __version__
 
-# Modules are imported by the command that needs them: `kvt --help` answers at once.
+# Each command imports the modules that it needs: `kvt --help` answers at once.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit code: 2 for an error, told in a line or two."""
+    """Run one command; return its exit code, 2 for an error."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(options))
+        with _interruptible():
+            return int(options.command(options))
     except KeyboardInterrupt:
         print("kvt: interrupted; nothing was replaced", file=sys.stderr)
         return 130
@@ -24,10 +27,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, which cleans up.
+
+    A shell starts a script's background jobs with SIGINT ignored, and Python then
+    ignores it too. An ignored SIGHUP stays ignored: that is what `nohup` is for.
+    """
+    handled = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
+        handled.append(hangup)
+    before = {each: signal.signal(each, signal.default_int_handler) for each in handled}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler or signal.SIG_DFL)
+
+
 def report(options: argparse.Namespace) -> int:
     """Run all notebooks and write the report."""
     from kvt.compare.results import NOTEBOOKS
-    from kvt.report.build import PDF, build, committed_cache
+    from kvt.report.build import CACHE, PDF, build
     from kvt.report.pdf import find_browser
 
     page = build(
@@ -36,7 +58,7 @@ def report(options: argparse.Namespace) -> int:
         dataset=options.dataset,
         parameters=dict(options.parameters),
         jobs=options.jobs,
-        cache=options.cache or committed_cache(),
+        cache=options.cache or CACHE,
         force=options.force,
         print_with=find_browser() if options.pdf else None,
     )
@@ -64,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def diff(options: argparse.Namespace) -> int:
-    """Compare two results files, or two directories of them; 1 if they differ."""
+    """Compare two results files or directories of them; exit with 1 if they differ."""
     from kvt.compare import results
 
     pairs = _pairs(options.a, options.b)
@@ -74,12 +96,12 @@ def diff(options: argparse.Namespace) -> int:
             print(f"{name}: {line}")
             found += 1
     if not found:
-        print(f"equal but for times and versions: {len(pairs)} result(s)")
+        print(f"equal, except for times and versions: {len(pairs)} result(s)")
     return int(found > 0)
 
 
 def data(options: argparse.Namespace) -> int:
-    """Say which data set `kvt report` would take, and check it."""
+    """Show which data set `kvt report` would use, and check its content."""
     from kvt.data import load, resolve
 
     name, reason = resolve("auto")
@@ -91,20 +113,20 @@ def data(options: argparse.Namespace) -> int:
 
 
 def _pairs(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
-    """Results files to compare with each other, and the name of each pair."""
+    """Return the results files to compare with each other, and each pair's name."""
     if a.is_dir() != b.is_dir():
-        raise ValueError(f"{a} and {b} must be two files, or two directories")
+        raise ValueError(f"{a} and {b} must be two files or two directories")
     if not a.is_dir():
         return [(b.name, a, b)]
     left, right = ({path.name for path in each.glob("*.json")} for each in (a, b))
     if left != right or not left:
-        only = ", ".join(sorted(left ^ right)) or "nothing at all"
+        only = ", ".join(sorted(left ^ right)) or "none in either"
         raise ValueError(f"{a} and {b} must hold the same *.json; not in both: {only}")
     return [(name, a / name, b / name) for name in sorted(left)]
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are one line, without the usage."""
+    """argparse with errors of one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -117,52 +139,12 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("report", help=report.__doc__)
     command.set_defaults(command=report)
-    command.add_argument(
-        "--dataset",
-        choices=("auto", "digits", "mnist"),
-        default="auto",
-        help="auto: MNIST where it can be had, else scikit-learn's digits",
-    )
-    _add_parameters(command, "for every notebook that has it")
-    command.add_argument(
-        "--pdf", action="store_true", help="print it too, where Chromium is installed"
-    )
-    command.add_argument(
-        "--jobs",
-        type=_jobs,
-        metavar="N",
-        help="notebooks that run at once, with the same results for every N "
-        "(default: the cores)",
-    )
-    command.add_argument(
-        "--force",
-        action="store_true",
-        help="run every notebook, also those that have not changed since they last ran",
-    )
-    command.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="where runs are kept for the next time (default: build/cache beside kvt)",
-    )
-    command.add_argument(
-        "--notebooks",
-        type=Path,
-        metavar="DIR",
-        help="of notebooks like 01_name.ipynb (default: notebooks beside kvt)",
-    )
-    command.add_argument(
-        "--output",
-        type=Path,
-        metavar="DIR",
-        default=Path("reports"),
-        help="of the report (default: reports, in this directory)",
-    )
+    _add_report_options(command)
 
     command = commands.add_parser("run", help=run.__doc__)
     command.set_defaults(command=run)
     command.add_argument("notebook", type=Path)
-    _add_parameters(command, "a value other than the notebook's default")
+    _add_parameters(command, "a value in place of the notebook's default")
     command.add_argument(
         "-o", "--output", type=Path, help="default: NOTEBOOK's name.executed.ipynb"
     )
@@ -177,12 +159,49 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _jobs(text: str) -> int:
-    """Return the number of jobs; argparse tells the error."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text} is no number of notebooks; use 1 or more"
+def _add_report_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--dataset",
+        choices=("auto", "digits", "mnist"),
+        default="auto",
+        help="auto (the default): MNIST if available, else scikit-learn's digits",
+    )
+    _add_parameters(command, "a value for every notebook that has this parameter")
+    command.add_argument(
+        "--pdf", action="store_true", help="also print the report, with Chromium"
+    )
+    command.add_argument(
+        "--jobs",
+        type=_jobs,
+        metavar="N",
+        help="how many notebooks run at once, with the same results for every N "
+        "(default: the number of cores)",
+    )
+    command.add_argument(
+        "--force",
+        action="store_true",
+        help="run every notebook again, even those that have not changed",
+    )
+    for option, default in (
+        ("cache", "of finished runs (default: build/cache beside kvt)"),
+        ("notebooks", "of notebooks like 01_name.ipynb (default: kvt's own)"),
+    ):
+        command.add_argument(
+            f"--{option}", type=Path, metavar="DIR", help=f"directory {default}"
         )
+    command.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        default=Path("reports"),
+        help="directory of the report (default: reports)",
+    )
+
+
+def _jobs(text: str) -> int:
+    """Return the number of jobs; argparse shows the error."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
     return int(text)
 
 

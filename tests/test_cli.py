@@ -36,8 +36,8 @@ def write(path: Path, **changed: object) -> str:
     return str(path)
 
 
-def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    """What a refused command says on stderr: one line, and exit code 2."""
+def rejection(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line on stderr of a rejected command, which exits with 2."""
     try:
         code = main(words)
     except SystemExit as exit_:  # argparse's
@@ -47,7 +47,7 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return said.err
 
 
-def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["--version"])
     assert (exit_.value.code, capsys.readouterr().out) == (
@@ -63,8 +63,8 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         (["nonsense"], "invalid choice: 'nonsense'"),
         (["report", "--dataset", "cifar"], "invalid choice: 'cifar'"),
         (["report", "-p", "epochs"], "expected 2 arguments"),
-        (["report", "--jobs", "0"], "0 is no number of notebooks"),
-        (["report", "--jobs", "two"], "two is no number of notebooks"),
+        (["report", "--jobs", "0"], "0 is not a number of 1 or more"),
+        (["report", "--jobs", "two"], "two is not a number of 1 or more"),
         (["report", "--notebooks", "nowhere"], "no notebooks like 01_name.ipynb"),
         (["run", "nowhere.ipynb"], "there is no notebook nowhere.ipynb"),
         (["run", str(LINE), "-p", "epohcs", "3"], "(did you mean 'epochs'?)"),
@@ -75,7 +75,7 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_bad_command_is_refused_in_one_line(
+def test_invalid_command_is_rejected_in_one_line(
     words: list[str],
     message: str,
     capsys: pytest.CaptureFixture[str],
@@ -84,12 +84,12 @@ def test_bad_command_is_refused_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = LINE.read_bytes()
-    assert message in refusal(words, capsys)
+    assert message in rejection(words, capsys)
     assert not list(tmp_path.iterdir())
     assert LINE.read_bytes() == before
 
 
-def test_run_leaves_the_executed_notebook_beside_its_results(
+def test_run_writes_the_executed_notebook_and_its_results(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -110,14 +110,14 @@ def test_run_leaves_the_executed_notebook_beside_its_results(
     assert said.err == ""
 
 
-def test_diff_of_equal_results_is_0_whatever_the_versions(
+def test_diff_of_equal_results_is_0_for_any_versions(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     a = write(tmp_path / "a" / "x.json")
     b = write(tmp_path / "b" / "x.json", versions={"python": "4"})
     assert main(["diff", a, b]) == 0
     assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
-    assert "equal but for times and versions: 1" in capsys.readouterr().out
+    assert "equal, except for times and versions: 1" in capsys.readouterr().out
 
 
 def test_diff_of_different_results_is_1_and_names_the_place(
@@ -129,16 +129,16 @@ def test_diff_of_different_results_is_1_and_names_the_place(
     assert capsys.readouterr().out == "x.json: parameters.epochs: 2 against 3\n"
 
 
-def test_diff_of_directories_refuses_what_only_one_has(
+def test_diff_of_directories_rejects_a_file_that_only_one_has(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     write(tmp_path / "a" / "x.json")
     write(tmp_path / "b" / "y.json")
     words = ["diff", str(tmp_path / "a"), str(tmp_path / "b")]
-    assert "not in both: x.json, y.json" in refusal(words, capsys)
+    assert "not in both: x.json, y.json" in rejection(words, capsys)
 
 
-def test_data_says_which_why_and_its_hash(
+def test_data_prints_the_data_set_the_reason_and_the_hash(
     capsys: pytest.CaptureFixture[str], mnist_path: Path
 ) -> None:
     assert main(["data"]) == 0
@@ -149,9 +149,9 @@ def test_data_says_which_why_and_its_hash(
     assert mnist_path.exists()
 
 
-def test_diff_of_a_file_and_a_directory_is_refused(
+def test_diff_of_a_file_and_a_directory_is_rejected(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write(tmp_path / "a.json")
-    said = refusal(["diff", file, str(tmp_path)], capsys)
-    assert "must be two files, or two directories" in said
+    said = rejection(["diff", file, str(tmp_path)], capsys)
+    assert "must be two files or two directories" in said

@@ -1,7 +1,7 @@
-"""Finished runs of notebooks, kept under a key of all that decides what they compute.
+"""The cache: finished runs of notebooks, each under a key of all that it depends on.
 
-An entry is one file, whole or not there: it begins with its digest, and comes into
-place by a rename. What does not fit its digest is dropped, and counts as never kept.
+An entry is one file: it starts with its digest and is moved into place by a rename. A
+damaged entry is deleted. No library knows this key, which lists what decides an output.
 """
 
 import base64
@@ -18,36 +18,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nbformat import NotebookNode
-
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import mnist
-from kvt.report import notebooks, provenance
+from kvt.report import machine, notebooks
+from kvt.report.notebooks import NotebookNode, tags
 from kvt.report.parameters import Value
 
 KVT = Path(__file__).parents[1]
 LOCK = KVT.parent / "requirements.lock"
-LARGEST = 256 * 1024**2  # bytes of all entries; what was used longest ago goes first
-# The modules of kvt.report that a run goes through; the others come after it.
-RUNNING = ("execute.py", "notebooks.py", "parallel.py")
-# Variables that change what a kernel computes or shows. KVT_MNIST is not among them:
-# the key holds the data's hash, and not where they lie.
+LARGEST = 256 * 1024**2  # bytes of all entries; the least recently used go first
+# The modules of kvt.report that decide what a run leaves; the others read it.
+RUNNING = ("execute.py", "notebooks.py", "workers.py")
+# Variables that change what a kernel computes or shows. KVT_MNIST is not one of them:
+# the key holds the data's hash, wherever the data is.
 VARIABLES = (
-    "CUDA_",
-    "KERAS_",
-    "MKL_",
-    "MPL",
-    "OMP_",
-    "OPENBLAS_",
-    "PYTHON",
-    "TF_",
-    "XLA_",
+    *("CUDA_", "KERAS_", "MKL_", "MPL", "OMP_", "OPENBLAS_", "PYTHON", "TF_", "XLA_"),
 )
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What one run left: its notebook, its files by relative path, its wall seconds."""
+class Cached:
+    """What a run left: its notebook, its files by relative path, its wall seconds."""
 
     notebook: NotebookNode
     files: dict[str, bytes] = field(default_factory=dict)
@@ -60,12 +51,9 @@ def key(
     values: Mapping[str, Value],
     reads: Mapping[str, bytes],
 ) -> str:
-    """Return the key of a run: equal where everything that decides its outputs is.
+    """Return the key of a run: equal if everything that decides its outputs is equal.
 
-    That is the notebook's code cells with their tags, the parameters' values, the files
-    that it reads, kvt's source, the data, the lock and what is installed, Python, the
-    processor, and the environment variables that TensorFlow and Keras look at.
-    Markdown is no part of it, nor are cells' ids and outputs.
+    Markdown, cell ids and outputs are not part of it.
     """
     parts = {
         "name": name,
@@ -73,33 +61,28 @@ def key(
         "values": dict(values),
         "reads": {path: _sha256(content) for path, content in reads.items()},
         "source": source(),
-        # Line counts are read from the committed notebook, wherever its copy runs.
+        # Lines of code are counted in the committed notebook, wherever its copy runs.
         "committed": committed(name),
         "data": data(str(values["dataset"])) if "dataset" in values else "",
         "lock": _sha256(LOCK.read_bytes()) if LOCK.exists() else "",
-        "installed": installed(),
+        "installed": sorted(
+            path.name for place in sys.path for path in Path(place).glob("*.dist-info")
+        ),
         "python": [sys.version, sys.platform],
-        "processor": [provenance.processor(), provenance.threads()],
-        "environment": {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith(VARIABLES)
-        },
+        "machine": [machine.processor(), machine.threads()],
+        "environment": {k: v for k, v in os.environ.items() if k.startswith(VARIABLES)},
     }
     return _sha256(json.dumps(parts, sort_keys=True).encode())
 
 
 def code(notebook: NotebookNode) -> list[list[Any]]:
-    """Source and tags of each code cell: tags tell whose lines of code it counts."""
-    return [
-        [cell.source, sorted(cell.metadata.get("tags", []))]
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-    ]
+    """Return source and tags of each code cell; tags decide which lines are counted."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [[cell.source, sorted(tags(cell))] for cell in cells]
 
 
 def source() -> str:
-    """SHA-256 of the package's modules, those left out that only render."""
+    """Return the SHA-256 of kvt's modules, except those that only make the page."""
     digest = hashlib.sha256()
     for path in sorted(KVT.rglob("*.py")):
         if path.parent != KVT / "report" or path.name in RUNNING:
@@ -109,18 +92,14 @@ def source() -> str:
 
 
 def committed(name: str) -> list[list[Any]]:
-    """The code of the committed notebook with this name, where there is one."""
+    """Return the code of the committed notebook with this name, if there is one."""
     path = NOTEBOOKS / f"{name}.ipynb"
     return code(notebooks.loads(path.read_text("utf-8"))) if path.exists() else []
 
 
 def data(dataset: str) -> str:
-    """SHA-256 that tells a data set's content, without loading it.
-
-    MNIST's arrays are checked against their hashes wherever they are loaded; the digits
-    come out of a file of scikit-learn's.
-    """
-    if dataset == "mnist":
+    """Return a SHA-256 that identifies a data set's content, without loading it."""
+    if dataset == "mnist":  # loaded arrays are always checked against these hashes
         return _sha256(repr(mnist.ARRAYS).encode())
     found = importlib.util.find_spec("sklearn")
     assert found is not None
@@ -128,47 +107,44 @@ def data(dataset: str) -> str:
     return _sha256(file.read_bytes())
 
 
-def installed() -> list[str]:
-    """Names and versions of the installed packages, as their metadata's folders say."""
-    return sorted(
-        path.name for place in sys.path for path in Path(place).glob("*.dist-info")
-    )
-
-
-def load(directory: Path, name: str, key: str) -> Entry | None:
-    """Return what was kept of this run; None where nothing was, or it is damaged."""
-    path = _path(directory, name, key)
+def load(directory: Path, name: str, key: str) -> Cached | None:
+    """Return the entry of this run; None if it is missing or damaged."""
+    path = directory / f"{name}-{key}"
     try:
-        kept = path.read_bytes()
+        packed = path.read_bytes()
     except OSError:
         return None
-    entry = _unpacked(kept, key)
-    with contextlib.suppress(OSError):  # a cache that may be read, not written
+    entry = _unpacked(packed, key)
+    with contextlib.suppress(OSError):  # a cache that may be read but not written
         if entry:
-            os.utime(path)  # used now: the last to go
+            os.utime(path)  # most recently used
         else:
             path.unlink()
     return entry
 
 
-def store(directory: Path, name: str, key: str, entry: Entry) -> None:
-    """Keep a run under its key, whole or not at all, and the cache within its bounds.
+def store(directory: Path, name: str, key: str, entry: Cached) -> None:
+    """Store an entry, whole or not at all, and keep the cache within its limit.
 
-    Raises OSError where the directory cannot be written.
+    Raises OSError if the directory cannot be written.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    path = _path(directory, name, key)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = directory / f".{name}-{key}.{os.getpid()}"
     try:
         partial.write_bytes(_packed(entry, key))
-        partial.replace(path)
+        partial.replace(directory / f"{name}-{key}")
     finally:
         partial.unlink(missing_ok=True)
-    _trim(directory)
+    paths = _by_age(directory, "*")
+    size = sum(path.stat().st_size for path in paths)
+    for path in paths:
+        if size > LARGEST:
+            size -= path.stat().st_size
+            path.unlink(missing_ok=True)
 
 
 def seconds(directory: Path, name: str) -> float | None:
-    """How long the notebook's last kept run took, whatever its key; None if unknown."""
+    """Return how long the notebook's last cached run took, whatever its key."""
     paths = _by_age(directory, f"{name}-*")
     if not paths:
         return None
@@ -176,17 +152,18 @@ def seconds(directory: Path, name: str) -> float | None:
     return entry.seconds if entry else None
 
 
-def graft(kept: NotebookNode, notebook: NotebookNode) -> NotebookNode:
-    """Return the notebook as if it had been run: its own prose, the kept run's outputs.
+def graft(cached: NotebookNode, notebook: NotebookNode) -> NotebookNode:
+    """Return a notebook as if it had been run: its own prose, the cached outputs.
 
-    The two have the same code cells, but for the one that papermill injects.
+    Both have the same code cells, except for the one that papermill injects.
     """
     grafted = copy.deepcopy(notebook)
-    ran = [cell for cell in kept.cells if cell.cell_type == "code"]
+    ran = [cell for cell in cached.cells if cell.cell_type == "code"]
     own = [cell for cell in grafted.cells if cell.cell_type == "code"]
     if len(ran) > len(own):
-        tags = [cell.metadata.get("tags", []) for cell in ran]
-        at = next(i for i, each in enumerate(tags) if "injected-parameters" in each)
+        at = next(
+            i for i, cell in enumerate(ran) if "injected-parameters" in tags(cell)
+        )
         above = own[at - 1] if at else None
         places = (i + 1 for i, cell in enumerate(grafted.cells) if cell is above)
         own.insert(at, copy.deepcopy(ran[at]))
@@ -197,36 +174,29 @@ def graft(kept: NotebookNode, notebook: NotebookNode) -> NotebookNode:
             outputs=copy.deepcopy(old.outputs),
             execution_count=old.execution_count,
         )
-    for name in kept.metadata.keys() & {"kernelspec", "language_info"}:
-        grafted.metadata[name] = copy.deepcopy(kept.metadata[name])
+    for name in cached.metadata.keys() & {"kernelspec", "language_info"}:
+        grafted.metadata[name] = copy.deepcopy(cached.metadata[name])
     return notebooks.normalize(grafted)
 
 
-def _path(directory: Path, name: str, key: str) -> Path:
-    return directory / f"{name}-{key}"
-
-
-def _packed(entry: Entry, key: str) -> bytes:
-    """The entry as bytes: a digest of it and of its key, then what it holds."""
+def _packed(entry: Cached, key: str) -> bytes:
+    """Return an entry as bytes: a digest of its key and content, then the content."""
     document = {
         "notebook": notebooks.dumps(entry.notebook),
-        "files": {
-            path: base64.b85encode(content).decode()
-            for path, content in entry.files.items()
-        },
+        "files": {k: base64.b85encode(v).decode() for k, v in entry.files.items()},
         "seconds": entry.seconds,
     }
     body = zlib.compress(json.dumps(document).encode(), level=1)
     return hashlib.sha256(key.encode() + body).digest() + body
 
 
-def _unpacked(kept: bytes, key: str) -> Entry | None:
-    """The entry in these bytes; None unless they are the ones that were packed."""
-    digest, body = kept[:32], kept[32:]
+def _unpacked(packed: bytes, key: str) -> Cached | None:
+    """Return the entry in these bytes; None if the digest does not match."""
+    digest, body = packed[:32], packed[32:]
     if hashlib.sha256(key.encode() + body).digest() != digest:
         return None
     document = json.loads(zlib.decompress(body))
-    return Entry(
+    return Cached(
         notebooks.loads(document["notebook"]),
         {path: base64.b85decode(text) for path, text in document["files"].items()},
         document["seconds"],
@@ -234,19 +204,8 @@ def _unpacked(kept: bytes, key: str) -> Entry | None:
 
 
 def _by_age(directory: Path, pattern: str) -> list[Path]:
-    """Files of the cache, the one that was used longest ago first."""
+    """Return files of the cache, the least recently used first."""
     return sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime)
-
-
-def _trim(directory: Path) -> None:
-    """Drop what was used longest ago, until the rest fits."""
-    paths = _by_age(directory, "*")
-    size = sum(path.stat().st_size for path in paths)
-    for path in paths:
-        if size <= LARGEST:
-            break
-        size -= path.stat().st_size
-        path.unlink(missing_ok=True)
 
 
 def _sha256(content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Running one notebook with papermill: complete, or not at all."""
+"""Execute one notebook with papermill: completely, or not at all."""
 
 import logging
 import sys
@@ -13,18 +13,31 @@ from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellControlSignal, DeadKernelError
-from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from kvt.report import notebooks
-from kvt.report.notebooks import ExecutionError, code_cells
+from kvt.report.notebooks import ExecutionError, NotebookNode, code_cells
 from kvt.report.parameters import Value
+
+# What papermill passes on to nbclient.
+OPTIONS: dict[str, Any] = {
+    "extra_arguments": [
+        # Lines that C++ logs belong to the terminal, not to a stored output.
+        "--IPKernelApp.capture_fd_output=False",
+        # Errors only: each kernel warns that its local sockets are not encrypted.
+        "--IPKernelApp.log_level=40",
+    ],
+    "coalesce_streams": True,
+    "store_widget_state": False,
+    "record_timing": False,
+    "shutdown_kernel": "immediate",
+}
 
 
 class _ThisPython(AsyncKernelManager):
-    """Starts kernels in this very interpreter.
+    """Starts kernels in this interpreter.
 
-    A kernelspec named python3 in a user's home may belong to any other.
+    A kernelspec named python3 in the user's home may belong to another one.
     """
 
     @property
@@ -42,20 +55,22 @@ def execute(
     timeout: int | None = None,
     on_cell: Callable[[], None] | None = None,
 ) -> NotebookNode:
-    """Run a notebook in a fresh kernel whose working directory is `cwd`; return it.
+    """Run a notebook in a fresh kernel; write it to `output` and return it, normalized.
 
-    `on_cell` is called as each code cell begins; without it, a bar or a line says how
-    the run goes. `output` is replaced only by a complete, normalized notebook. Where a
-    cell fails, takes longer than `timeout` seconds, exits, or takes its kernel along,
-    the partial notebook goes to `failed` and ExecutionError is raised.
+    The kernel's working directory is `cwd`. `on_cell` is called when a code cell
+    begins; without it, a progress bar or a line tells how the run goes.
+
+    Raises ExecutionError if a cell fails, exits, kills its kernel, or takes longer than
+    `timeout` seconds. The partial notebook goes to `failed`, `output` stays as it was.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".kvt-") as directory:
         partial = Path(directory).resolve() / "partial.ipynb"
         error = _attempt(notebook, partial, parameters, cwd, timeout, on_cell)
-        if _kernel_never_started(error, partial):
-            # Two starting kernels can pick one port: "Address already in use".
+        if isinstance(error, RuntimeError) and _running_cell(partial) is None:
+            # Two kernels that start together can pick one port: "Address already in
+            # use". No cell has run yet: start once more.
             error = _attempt(notebook, partial, parameters, cwd, timeout, on_cell)
         problem = _problem(error, partial)
         if problem:
@@ -68,8 +83,7 @@ def execute(
         complete = notebooks.normalize(notebooks.read(partial))
         notebooks.write(complete, partial)
         partial.replace(output)
-    # In a terminal, papermill's bar has said so.
-    if not on_cell and not sys.stderr.isatty():
+    if not on_cell and not sys.stderr.isatty():  # a terminal has papermill's bar
         print(f"{notebook.name}: {time.perf_counter() - started:.1f} s", flush=True)
     return complete
 
@@ -82,27 +96,10 @@ def _attempt(
     timeout: int | None,
     on_cell: Callable[[], None] | None,
 ) -> Exception | None:
-    """Run the notebook once; return what was raised, and leave `partial` behind."""
-    # papermill and nbclient log each error that they raise as well.
+    """Run the notebook once and write `partial`; return the error, if any."""
+    # papermill and nbclient also log each error that they raise.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)
-    options: dict[str, Any] = {
-        # A cwd given to papermill would change this whole process's directory.
-        "resources": {"metadata": {"path": str(cwd)}},
-        "kernel_manager_class": _ThisPython,
-        "extra_arguments": [
-            # Lines that C++ logs belong to the terminal, not to a stored output.
-            "--IPKernelApp.capture_fd_output=False",
-            # Errors only: each kernel warns that its sockets, local ones, are plain.
-            "--IPKernelApp.log_level=40",
-        ],
-        "coalesce_streams": True,
-        "store_widget_state": False,
-        "record_timing": False,
-        "shutdown_kernel": "immediate",
-        "execution_timeout": timeout,
-    }
-    if on_cell:
-        options["on_cell_execute"] = lambda **_: on_cell()
+    bar = not on_cell and sys.stderr.isatty() and {"desc": notebook.stem}
     try:
         papermill.execute_notebook(
             _literal(notebook),
@@ -110,10 +107,13 @@ def _attempt(
             dict(parameters),
             kernel_name="python3",
             language="python",
-            progress_bar=(
-                not on_cell and sys.stderr.isatty() and {"desc": notebook.stem}
-            ),
-            **options,
+            progress_bar=bar,
+            kernel_manager_class=_ThisPython,
+            # papermill's own `cwd` would change this whole process's directory.
+            resources={"metadata": {"path": str(cwd)}},
+            execution_timeout=timeout,
+            on_cell_execute=(lambda **_: on_cell()) if on_cell else None,
+            **OPTIONS,
         )
     except (PapermillExecutionError, RuntimeError, CellControlSignal) as error:
         return error
@@ -121,17 +121,12 @@ def _attempt(
 
 
 def _literal(path: Path) -> str:
-    """Double the braces of a path, which papermill takes for a format string."""
+    """Double the braces of a path: papermill takes it for a format string."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _kernel_never_started(error: Exception | None, partial: Path) -> bool:
-    """Whether the run failed before its first cell."""
-    return isinstance(error, RuntimeError) and _running_cell(partial) is None
-
-
 def _running_cell(partial: Path) -> NotebookNode | None:
-    """Code cell that was started last, by the times that papermill left."""
+    """Return the code cell that started last, by the times that papermill stored."""
     if not partial.exists():
         return None
     cells = code_cells(notebooks.read(partial))
@@ -140,10 +135,10 @@ def _running_cell(partial: Path) -> NotebookNode | None:
 
 
 def _problem(error: Exception | None, partial: Path) -> str:
-    """Say where and why the run stopped; "" if it is complete.
+    """Say where and why the run stopped; "" if the notebook is complete.
 
-    papermill takes a cell that exits for a success and, after a death or a timeout,
-    saves that all is well: only counts in every cell and no error in any will do.
+    papermill takes a cell that exits for a success and, after a kernel's death or a
+    timeout, stores that all is well. So each cell is checked for a count and an error.
     """
     if isinstance(error, PapermillExecutionError):
         return _at(error.exec_count, error.source, f"{error.ename}: {error.evalue}")

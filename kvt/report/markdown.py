@@ -1,4 +1,4 @@
-"""Prose: a notebook's markdown as HTML for the one page that all of them share."""
+"""Prose: the notebooks' Markdown as HTML for one page."""
 
 import functools
 import html
@@ -16,13 +16,13 @@ from kvt.compare.results import DIALECTS
 from kvt.report.marks import Idea
 from kvt.report.maths import to_mathml
 
-# Browsers break lines between a formula and the comma after it.
+# A browser would break the line between a formula and the comma after it.
 _FORMULA_AND_POINT = re.compile(
     r'<math [^>]*display="inline">(?:(?!</math>).)*</math>[.,;:!?)]+'
 )
-# Blocks of code with a title each, and nothing between them.
+# Consecutive blocks of code, each with a title.
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
-# Names, punctuation, space: most of a program, in the text's own color.
+# Names, punctuation and space have the text's own color, and need no element.
 _PLAIN = re.compile(r'<span class="[npw]">(.*?)</span>', re.DOTALL)
 _PYTHON, _NO_WRAP = PythonLexer(), HtmlFormatter(nowrap=True)
 
@@ -39,15 +39,16 @@ class Heading:
 
 @dataclass
 class Outline:
-    """The page's headings so far, by section, in order; and the sections' numbers."""
+    """The page's headings so far, by section; and the number of each section."""
 
     numbers: dict[str, str] = field(default_factory=dict)
     headings: dict[str, list[Heading]] = field(default_factory=dict)
 
     def add(self, section: str, wanted: int, text: str) -> Heading:
-        """Give a heading a level below its parent's, and an id that no other has.
+        """Add a heading, with an id of its own and a level one below its parent's.
 
-        The first is the section's own. None skips a level, whatever the notebook does.
+        The first heading of a section is its title. No level is skipped, even if the
+        notebook skips one.
         """
         there = self.headings.setdefault(section, [])
         above = [each for each in there if each.wanted < wanted] or there[:1]
@@ -63,25 +64,25 @@ class Outline:
 
 
 def section_id(name: str) -> str:
-    """Id of a notebook's section: 03_feedforward_network → feedforward-network."""
+    """Return the id of a notebook's section: 03_some_network → some-network."""
     return slug(re.sub(r"^\d+_", "", name).replace("_", " "))
 
 
 def slug(text: str) -> str:
-    """Turn a heading's HTML into the words of an id, joined by hyphens."""
+    """Return the words of a heading's HTML, joined by hyphens, for an id."""
     plain = html.unescape(re.sub(r"<[^>]*>", "", text))
     return "-".join(re.findall(r"\w+", plain.lower())) or "part"
 
 
-@functools.cache  # one code is shown in several places
+@functools.cache  # the same code is shown in several places
 def highlight_python(source: str) -> str:
-    """Mark up Python for the page's two color schemes; no wrapping element."""
+    """Return Python code as HTML, for the page's colors; without a wrapping element."""
     marked = highlight(source, _PYTHON, _NO_WRAP)
     return _PLAIN.sub(r"\1", marked)
 
 
 def to_html(source: str, section: str, outline: Outline) -> str:
-    """Render one markdown cell. Raises FormulaError for a formula beyond MathML."""
+    """Render one Markdown cell. Raises FormulaError if a formula cannot be MathML."""
     renderer = _PageRenderer(section, outline)
     rendered = str(MarkdownWithMath(renderer=renderer).render(source))
     rendered = _TITLED.sub(r'<div class="abreast">\n\g<0></div>\n', rendered)
@@ -89,7 +90,7 @@ def to_html(source: str, section: str, outline: Outline) -> str:
 
 
 def legend_to_html(source: str, ideas: Sequence[Idea], outline: Outline) -> str:
-    """Render a legend: its prose, and each idea linked to Keras's line."""
+    """Render a legend: its prose, and each idea as a link to Keras's line."""
     section = ideas[0].section
     prose = to_html(source.partition(f"{ideas[0].number}. ")[0], section, outline)
     items = []
@@ -104,7 +105,7 @@ def legend_to_html(source: str, ideas: Sequence[Idea], outline: Outline) -> str:
 
 
 class _PageRenderer(IPythonRenderer):
-    """Demotes headings, makes maths MathML and links local; shows HTML as text."""
+    """Demotes headings, converts formulas and links, and shows HTML as text."""
 
     def __init__(self, section: str, outline: Outline) -> None:
         super().__init__(escape=True, allow_harmful_protocols=False)
@@ -124,17 +125,17 @@ class _PageRenderer(IPythonRenderer):
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         notebook = re.fullmatch(r"(?:\./)?(\w+)\.ipynb(?:#(.*))?", url)
-        if notebook:  # a link between notebooks is one between sections here
+        if notebook:  # in the page, notebooks are sections
             section = section_id(notebook[1])
             if section not in self.outline.numbers:
-                return text  # of a report of fewer notebooks
+                return text  # this report does not have that notebook
             url = f"#{section}"
             url += f"-{slug(notebook[2])}" if notebook[2] else ""
         return str(super().link(text, url, title))
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         raise ValueError(
-            f"image {url!r}: draw it in a code cell; the page loads nothing"
+            f"image {url!r}: the page loads no file; draw the image in a code cell"
         )
 
     def block_code(self, code: str, info: str | None = None) -> str:
@@ -155,9 +156,9 @@ class _PageRenderer(IPythonRenderer):
     def table_cell(
         self, text: str, align: str | None = None, head: bool = False
     ) -> str:
-        # mistune would align by a style, which the page's policy blocks.
+        # mistune would write a style attribute, which the page's policy blocks.
         side = f' class="{align}"' if align else ""
-        if head and text:  # an empty corner heads nothing
+        if head and text:  # an empty corner is no header
             return f'<th scope="col"{side}>{text}</th>\n'
         for dialect, name in DIALECTS.items():
             if text == name:

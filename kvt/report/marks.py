@@ -1,7 +1,7 @@
-"""Marks: the numbers at the ends of lines that say which lines do the same thing.
+"""Marks: numbers at line ends that link the lines of the dialects that do the same.
 
-A line of a dialect's cell that ends on `# (3)` does what the lines do that end on it in
-the section's other dialects; the section's legend calls it by a name.
+A line that ends on `# (3)` does the same as the lines that end on `# (3)` in the
+chapter's other dialects. The chapter's legend names what they do. No library does this.
 """
 
 import html
@@ -19,7 +19,7 @@ class MarkError(ValueError):
 
 @dataclass(frozen=True)
 class Idea:
-    """What the lines with one number have in common: where, which, called what."""
+    """What the lines with one mark do: the section's id, the mark, and the name."""
 
     section: str
     number: int
@@ -27,16 +27,16 @@ class Idea:
 
     @property
     def key(self) -> str:
-        """What its lines have in common in the whole page."""
+        """What identifies the idea in the whole page."""
         return f"{self.section}-idea-{self.number}"
 
     def line(self, dialect: str = "keras") -> str:
-        """Id of the first line in a dialect that does it."""
+        """Return the id of the first line that does it in a dialect."""
         return f"{self.section}-{dialect}-{self.number}"
 
 
 def without(source: str) -> str:
-    """Return a cell's source as a reader may copy it: its lines without the marks."""
+    """Return a cell's source without its marks, as a reader may copy it."""
     return _MARK.sub("", source)
 
 
@@ -47,7 +47,7 @@ def by_line(source: str) -> dict[int, int]:
 
 
 def legend(source: str) -> dict[int, str]:
-    """Return the names in a legend: a list in Markdown, numbered from 1."""
+    """Return the names in a legend: a Markdown list, numbered from 1."""
     names = {int(number): name.strip() for number, name in _IDEA.findall(source)}
     if list(names) != list(range(1, len(names) + 1)) or not names:
         raise MarkError(f"the legend must be a list numbered from 1, not {list(names)}")
@@ -57,14 +57,14 @@ def legend(source: str) -> dict[int, str]:
 def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
     """Raise MarkError unless every dialect has the same marks, all of them named.
 
-    used: dialect -> the numbers in its cells, for each dialect of the section.
+    `used` are the marks in a chapter's cells, by dialect, `names` those of its legend.
     """
     for number in sorted(set().union(*used.values(), names)):
         lacking = [dialect for dialect in used if number not in used[dialect]]
         if lacking and len(lacking) == len(used):
             raise MarkError(
-                f"the legend names ({number}), {names[number]!r}, and no line carries "
-                f"it: end a line of each dialect on '# ({number})'"
+                f"the legend names ({number}), {names[number]!r}, but no line has this "
+                f"mark: end a line of each dialect on '# ({number})'"
             )
         if lacking:
             raise MarkError(
@@ -81,10 +81,10 @@ def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
 def link_lines(
     highlighted: str, ideas: Mapping[int, Idea], dialect: str, taken: set[str]
 ) -> str:
-    """Give the marked lines of highlighted code their badges.
+    """Add a badge to each marked line of highlighted code; `ideas` is by line index.
 
-    ideas: line's index -> its idea. The first line of an idea in a dialect gets an id,
-    which joins `taken`. A badge holds no text: what is copied has no number in it.
+    A badge contains no text, so that copied code has no number in it. The first line of
+    an idea in a dialect gets an id, which is added to the `taken` ones.
     """
     lines = highlighted.split("\n")
     for index, idea in ideas.items():
@@ -96,7 +96,7 @@ def link_lines(
             f'<a class="mark" href="#{idea.key}" data-number="{idea.number}" '
             f'data-name="{name}" aria-label="{idea.number}: {name}"></a>'
         )
-        # The newline goes inside: a block of its own would otherwise leave a gap.
+        # The newline goes inside: after a block element it would leave a gap.
         lines[index] = (
             f'<span class="line"{first} data-idea="{idea.key}">{lines[index]}{badge}\n'
             f"</span>"

@@ -1,4 +1,4 @@
-"""TeX formulas as MathML, which browsers draw without a script or a font of ours."""
+"""TeX formulas as MathML, which browsers draw without a script or a web font."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -14,14 +14,14 @@ _ELEMENTS = {
 
 
 class FormulaError(ValueError):
-    """A formula that cannot be turned into MathML."""
+    """A formula that cannot be converted to MathML."""
 
 
 def to_mathml(formula: str, *, display: bool) -> str:
     """Convert one TeX formula, without its dollars.
 
-    Raises FormulaError where the converter fails, and where it does not but should:
-    it passes unknown macros, markup and stray alignment through as they are.
+    Raises FormulaError if the converter fails, and if it passes on something that it
+    does not know: an unknown macro, markup, a stray alignment.
     """
     try:
         markup = convert(formula, display="block" if display else "inline")
@@ -31,11 +31,11 @@ def to_mathml(formula: str, *, display: bool) -> str:
     for element in tree.iter():
         name = element.tag.rpartition("}")[2]
         if name not in _ELEMENTS or {"href", "style"} & set(element.attrib):
-            raise FormulaError(f"{formula!r} cannot become MathML: it carries markup")
+            raise FormulaError(f"{formula!r} cannot become MathML: it contains markup")
         unknown = _UNKNOWN_MACRO.search(element.text or "")
         if unknown:
             raise FormulaError(
                 f"{formula!r} cannot become MathML: {unknown[0]} is not supported; "
-                f"write it with macros that latex2mathml knows"
+                f"use macros that latex2mathml knows"
             )
     return markup

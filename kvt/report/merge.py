@@ -1,4 +1,4 @@
-"""Executed notebooks → one notebook, and the sections and rows that it falls into."""
+"""Executed chapters → one notebook, and its sections and rows for the template."""
 
 import base64
 import copy
@@ -8,45 +8,23 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nbformat import NotebookNode
-
 from kvt.compare.results import DIALECTS
 from kvt.report import marks, notebooks
 from kvt.report.markdown import section_id
 from kvt.report.marks import Idea
-from kvt.report.parameters import Parameter, Value
+from kvt.report.notebooks import NotebookNode, tags
+from kvt.report.plan import READS, Chapter
 
-UNSEEN = {"parameters", "injected-parameters"}  # a table at the section's end has them
-WRITES = "results_path"  # says where to write, and changes nothing that is computed
-READS = "results_dir"  # the notebook that has it compares the others
+UNSEEN = {"parameters", "injected-parameters"}  # the section's table shows them
 
 
 class RenderError(ValueError):
-    """An executed notebook that must not become a report."""
-
-
-@dataclass(frozen=True)
-class Executed:
-    """One notebook as run: its file's name without suffix, and with what values."""
-
-    name: str
-    notebook: NotebookNode
-    parameters: dict[str, Parameter]
-    values: dict[str, Value]
-
-    def changed(self) -> dict[str, Value]:
-        """Values that differ from the committed defaults, but for `results_path`."""
-        defaults = {name: each.default for name, each in self.parameters.items()}
-        return {
-            name: value
-            for name, value in self.values.items()
-            if name != WRITES and value != defaults[name]
-        }
+    """An executed notebook that cannot become part of a report."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A run of the merged notebook's cells: ordinary ones, then a row of dialects."""
+    """Consecutive cells of the merged notebook; the last ones are a row of dialects."""
 
     cells: range
     row: range
@@ -55,76 +33,95 @@ class Block:
 
 @dataclass(frozen=True)
 class Section:
-    """What the template needs of one notebook, besides its cells."""
+    """A chapter in the page: its id, its cells in blocks, its notebook to download."""
 
     id: str
-    number: str
-    filename: str
+    chapter: Chapter
     blocks: list[Block]
-    parameters: list[tuple[Parameter, Value]]
-    changed: dict[str, Value]
-    noted: dict[str, Value]
     command: str
     download: str
 
 
-def merge(executed: Sequence[Executed]) -> tuple[NotebookNode, list[Section]]:
-    """Put the notebooks into one, the comparison first; return it and its sections."""
+def merge(chapters: Sequence[Chapter]) -> tuple[NotebookNode, list[Section]]:
+    """Join the executed notebooks, the comparison first; return all and the sections.
+
+    Raises RenderError for a notebook without a title, with an error or output on
+    stderr, with marks that do not fit, or with two programs.
+    """
     merged = notebooks.new()
     sections = []
-    for run in sorted(executed, key=lambda run: READS not in run.parameters):
+    for chapter in sorted(chapters, key=lambda chapter: not chapter.compares):
         start = len(merged.cells)
-        merged.cells += _cells(run)
-        sections.append(_section(run, merged.cells, start))
+        merged.cells += _cells(chapter)
+        section = Section(
+            section_id(chapter.name),
+            chapter,
+            _blocks(merged.cells, start),
+            command(chapter),
+            _packed(notebooks.dumps(chapter.notebook)),
+        )
+        sections.append(section)
     return merged, sections
 
 
-def _cells(run: Executed) -> list[NotebookNode]:
-    """Copies of the cells that the report shows, ready for the template."""
-    if not run.notebook.cells or not run.notebook.cells[0].source.startswith("# "):
-        raise RenderError(f"{run.name}.ipynb: the first cell must be its '# Title'")
+def _cells(chapter: Chapter) -> list[NotebookNode]:
+    """Return copies of the cells that the page shows, ready for the template."""
+    filename, originals = chapter.path.name, chapter.notebook.cells
+    if not originals or not originals[0].source.startswith("# "):
+        raise RenderError(f"{filename}: the first cell must be its '# Title'")
     cells: list[NotebookNode] = []
-    for original in run.notebook.cells:
-        cell = copy.deepcopy(original)
-        tags = set(cell.metadata.get("tags", []))
-        if not cell.source.strip() or tags & UNSEEN:
+    for original in originals:
+        if not original.source.strip() or tags(original) & UNSEEN:
             continue
+        cell = copy.deepcopy(original)
+        cell["id"] = f"{chapter.name[:50]}-{len(cells)}"  # unique in the whole page
+        cell.metadata["notebook"] = filename
+        cell.metadata["section"] = section_id(chapter.name)
+        cell.metadata["number"] = chapter.number
         if cell.cell_type == "code":
-            _refuse_noise(run.name, cell)
-            if "hide-input" in tags or READS in run.parameters:
-                cell.metadata["transient"] = {"remove_source": True}  # nbconvert's mark
-            for dialect in DIALECTS.keys() & tags:
-                cell.metadata["dialect"] = dialect
-                cell["source"] = _without_label(cell.source, DIALECTS[dialect])
-        cell["id"] = f"{run.name[:50]}-{len(cells)}"  # unique in the merged notebook
-        cell.metadata["notebook"] = f"{run.name}.ipynb"
-        cell.metadata["section"] = section_id(run.name)
-        cell.metadata["number"] = _number(run)
+            _prepare(cell, chapter)
         cells.append(cell)
     try:
         _link_marks(cells)
     except marks.MarkError as problem:
-        raise RenderError(f"{run.name}.ipynb: {problem}") from None
+        raise RenderError(f"{filename}: {problem}") from None
+    if sum("program" in cell.metadata for cell in cells) > 1:
+        raise RenderError(
+            f"{filename}: more than one cell is tagged 'program'; tag one, which the "
+            f"page offers as {chapter.name}.py"
+        )
     return cells
 
 
-def _number(run: Executed) -> str:
-    """The section's number, its notebook's; the comparison opens the page without."""
-    found = re.match(r"\d+", run.name)
-    return str(int(found[0])) if found and READS not in run.parameters else ""
+def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
+    """Note in a code cell's metadata what the template shows of it, and how."""
+    if noise := notebooks.noise(cell):
+        first = cell.source.strip().splitlines()[0]
+        raise RenderError(f"{chapter.path.name}, cell {first!r}: {noise}")
+    if "hide-input" in tags(cell) or chapter.compares:
+        cell.metadata["transient"] = {"remove_source": True}  # nbconvert's own mark
+    if "program" in tags(cell):
+        program = f"{marks.without(cell.source).rstrip()}\n"
+        cell.metadata["program"] = {
+            "filename": f"{chapter.name}.py",
+            "download": _packed(program),
+        }
+    for dialect in DIALECTS.keys() & tags(cell):
+        cell.metadata["dialect"] = dialect
+        # The page has a caption in place of the first line, "# Keras · Model".
+        cell["source"] = re.sub(rf"\A# {DIALECTS[dialect]} ·.*\n+", "", cell.source)
 
 
 def _link_marks(cells: list[NotebookNode]) -> None:
-    """Take the marks out of a section's code, and note which lines they stood on."""
-    legends = [cell for cell in cells if "legend" in cell.metadata.get("tags", [])]
+    """Take the marks out of a chapter's code, and note which lines had them."""
     dialects = [cell for cell in cells if "dialect" in cell.metadata]
     names: dict[int, str] = {}
-    for cell in legends:
-        cell.metadata["ideas"] = [
-            Idea(cell.metadata.section, *idea)
-            for idea in marks.legend(cell.source).items()
-        ]
-        names |= marks.legend(cell.source)
+    for cell in cells:
+        if "legend" in tags(cell):
+            found = marks.legend(cell.source)
+            section = cell.metadata.section
+            cell.metadata["ideas"] = [Idea(section, *idea) for idea in found.items()]
+            names |= found
     used: dict[str, set[int]] = {}
     for cell in dialects:
         numbers = marks.by_line(cell.source).values()
@@ -138,58 +135,13 @@ def _link_marks(cells: list[NotebookNode]) -> None:
         cell["source"] = marks.without(cell.source)
 
 
-def is_quiet(notebook: NotebookNode) -> bool:
-    """Whether no cell left an error or a line on stderr, so that a report takes it."""
-    try:
-        for cell in notebooks.code_cells(notebook):
-            _refuse_noise("", cell)
-    except RenderError:
-        return False
-    return True
+def _packed(text: str) -> str:
+    """Return a link that contains a whole file, compressed by gzip.
 
-
-def _refuse_noise(name: str, cell: NotebookNode) -> None:
-    """Raise where a cell left an error or a line on stderr."""
-    first = cell.source.strip().splitlines()[0]
-    for output in cell.outputs:
-        if output.output_type == "error":
-            text = f"{output.ename}: {output.evalue}"
-        elif output.get("name") == "stderr":
-            text = f"stderr: {output.text.strip()}"
-        else:
-            continue
-        raise RenderError(f"{name}.ipynb, cell {first!r}: {text}")
-
-
-def _without_label(source: str, label: str) -> str:
-    """Drop the first line "# Keras · Model": the page has a caption in its place."""
-    return re.sub(rf"\A# {label} ·.*\n+", "", source)
-
-
-def _section(run: Executed, cells: list[NotebookNode], start: int) -> Section:
-    defaults = {name: each.default for name, each in run.parameters.items()}
-    values = defaults | run.changed()
-    return Section(
-        section_id(run.name),
-        _number(run),
-        f"{run.name}.ipynb",
-        _blocks(cells, start),
-        [(each, values[name]) for name, each in run.parameters.items()],
-        run.changed(),
-        run.changed() | {name: values[name] for name in ("seed",) if name in values},
-        command(run.name, run.changed()),
-        _packed(run.notebook),
-    )
-
-
-def _packed(notebook: NotebookNode) -> str:
-    """Return the notebook as a link that holds it: JSON, packed by gzip.
-
-    Equal notebooks give equal links. The page's script unpacks what is clicked.
+    Equal files give equal links. The page's script decompresses a file on a click.
     """
-    content = notebooks.dumps(notebook).encode()
-    packed = base64.b64encode(gzip.compress(content, mtime=0)).decode()
-    return f"data:application/gzip;base64,{packed}"
+    content = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    return f"data:application/gzip;base64,{content}"
 
 
 def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
@@ -203,7 +155,7 @@ def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
         end, seen = row, set[str]()
         while end < len(cells) and "dialect" in cells[end].metadata:
             if cells[end].metadata["dialect"] in seen:
-                break  # the next row, without prose of its own
+                break  # the next row, with no prose before it
             seen.add(cells[end].metadata["dialect"])
             end += 1
         migration = seen == {"tf1", "tf2"}
@@ -212,12 +164,12 @@ def _blocks(cells: list[NotebookNode], start: int) -> list[Block]:
     return blocks
 
 
-def command(name: str, changed: dict[str, Value]) -> str:
-    """The papermill command that runs the notebook so again, from the repository."""
-    words = ["papermill", f"notebooks/{name}.ipynb", "out.ipynb"]
-    for parameter, value in changed.items():
+def command(chapter: Chapter) -> str:
+    """Return the papermill command that repeats a run, from the repository's root."""
+    words = ["papermill", f"notebooks/{chapter.path.name}", "out.ipynb"]
+    for parameter, value in chapter.changed.items():
         if parameter == READS:
-            value = "reports/results"  # where the run leaves them
+            value = "reports/results"  # where the report keeps them
         raw = isinstance(value, str) and _looks_typed(value)
         words += ["-r" if raw else "-p", parameter, str(value)]
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""The page on paper: printed by Chromium, with page numbers in its contents."""
+"""The report as a PDF, printed by Chromium, with page numbers in its contents."""
 
 import os
 import re
@@ -12,11 +12,11 @@ TIMEOUT = 300  # seconds; a report takes about five
 
 
 class PrintError(RuntimeError):
-    """A page that the browser did not print."""
+    """The browser did not print the page."""
 
 
 def find_browser() -> str:
-    """Return the Chromium to print with. Raises FileNotFoundError without one."""
+    """Return the path of Chromium. Raises FileNotFoundError if there is none."""
     for name in BROWSERS:
         if found := shutil.which(name):
             return found
@@ -27,10 +27,10 @@ def find_browser() -> str:
 
 
 def write(page: str, output: Path, *, browser: str) -> None:
-    """Print a rendered report to a PDF, in two passes.
+    """Print a rendered report to a PDF.
 
-    The first tells on which page each heading falls, the second has these numbers in
-    the contents. Raises PrintError where the browser fails.
+    It is printed twice: the first pass finds out each heading's page, the second has
+    these numbers in its contents. Raises PrintError if the browser fails.
     """
     with tempfile.TemporaryDirectory(prefix="kvt-print-") as directory:
         first = Path(directory) / "first.pdf"
@@ -39,13 +39,13 @@ def write(page: str, output: Path, *, browser: str) -> None:
         numbered = Path(directory) / "numbered.pdf"
         _print(_with_numbers(page, numbers), numbered, browser)
         if page_numbers(numbered) != numbers:
-            raise PrintError("the numbers in the contents moved the pages they name")
+            raise PrintError("the page numbers in the contents moved the headings")
         shutil.move(numbered, output)
 
 
 def page_numbers(pdf: Path) -> dict[str, int]:
     """Return the page, from 1, of each id that a link in the PDF leads to."""
-    from pypdf import PdfReader  # here: a report that is not printed does without
+    from pypdf import PdfReader  # here: only a printed report needs it
 
     reader = PdfReader(pdf)
     numbers = {}
@@ -57,7 +57,7 @@ def page_numbers(pdf: Path) -> dict[str, int]:
 
 
 def _with_numbers(page: str, numbers: dict[str, int]) -> str:
-    """Put the page number behind each entry of the contents."""
+    """Add the page number to each entry of the contents."""
 
     def numbered(link: re.Match[str]) -> str:
         number = numbers.get(link["id"], "")
@@ -70,6 +70,7 @@ def _with_numbers(page: str, numbers: dict[str, int]) -> str:
 
 
 def _print(page: str, output: Path, browser: str) -> None:
+    """Print a page once."""
     source = output.with_suffix(".html")
     source.write_text(page, encoding="utf-8")
     command = [
@@ -85,7 +86,7 @@ def _print(page: str, output: Path, browser: str) -> None:
         source.as_uri(),
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.insert(1, "--no-sandbox")  # Chromium refuses to run as root without
+        command.insert(1, "--no-sandbox")  # without, Chromium does not run as root
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=TIMEOUT
@@ -93,5 +94,5 @@ def _print(page: str, output: Path, browser: str) -> None:
     except subprocess.TimeoutExpired:
         raise PrintError(f"{browser} did not print in {TIMEOUT} s") from None
     if done.returncode or not output.exists():
-        said = done.stderr.strip().splitlines() or ["nothing was said"]
-        raise PrintError(f"{browser} did not print ({done.returncode}): {said[-1]}")
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise PrintError(f"{browser} did not print ({done.returncode}): {lines[-1]}")

@@ -1,12 +1,13 @@
-"""Executed notebooks → one HTML page that asks nothing of anybody else.
+"""Executed notebooks → one HTML page that loads nothing.
 
-One nbconvert pass over one merged notebook. Nothing in it may run: markdown's HTML is
-shown as text, outputs are cleaned, and the page's policy allows no script but its own.
+One nbconvert pass renders one merged notebook. Nothing that a notebook contains can
+run in the page: HTML in Markdown is shown as text, outputs are cleaned, and the page's
+policy allows only its own script.
 """
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -16,24 +17,25 @@ from jinja2 import pass_context
 from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.exporters import TemplateExporter
-from nbformat import NotebookNode
 from traitlets.config import Config
 
 from kvt.compare.results import DIALECTS
 from kvt.report import svg
 from kvt.report.markdown import Outline, highlight_python, legend_to_html, to_html
 from kvt.report.marks import link_lines
-from kvt.report.merge import Executed, RenderError, merge
+from kvt.report.merge import RenderError, Section, merge
+from kvt.report.notebooks import NotebookNode
+from kvt.report.plan import Chapter
 from kvt.report.provenance import Provenance
 from kvt.report.style import TEMPLATES, policy, script, style
 
 TITLE = "Keras and TensorFlow, bit for bit"
 CLAIM = (
-    "The same models in Keras and in raw TensorFlow, side by side: from the same "
-    "initial weights they hold the same float32 weights and the same history after "
-    "every epoch, to the last bit."
+    "The same models in Keras and in raw TensorFlow, side by side. They start from the "
+    "same weights, and after every epoch their float32 weights and their histories are "
+    "equal to the last bit."
 )
-# The forms of an output that the page can show, best first.
+# The forms of an output that the page can show, the preferred one first.
 SHOWN = [
     "image/svg+xml",
     "text/html",
@@ -43,7 +45,7 @@ SHOWN = [
     "image/jpeg",
     "text/plain",
 ]
-# What an output's HTML may consist of; all else in it is shown as text or dropped.
+# What an output's HTML may contain; the rest is shown as text or dropped.
 TAGS = {
     *("a", "abbr", "b", "br", "code", "div", "em", "i", "p", "pre", "small", "span"),
     *("strong", "sub", "sup", "dd", "dl", "dt", "li", "ol", "ul", "caption", "col"),
@@ -58,14 +60,14 @@ ATTRIBUTES = {
 }
 
 
-def render(executed: Sequence[Executed], *, reason: str, provenance: Provenance) -> str:
+def render(chapters: Sequence[Chapter], *, reason: str, provenance: Provenance) -> str:
     """Return the report as one HTML file; equal input gives equal bytes.
 
-    `reason` says which data set it is on, and why. Raises RenderError where a notebook
-    left an error or a line on stderr, holds a formula that MathML cannot take, a mark
-    without a counterpart, or a link to a heading that is not there.
+    `reason` says which data set the report uses, and why. Raises RenderError for an
+    error or output on stderr, a formula that MathML cannot express, a mark without a
+    counterpart, or a link to a missing heading.
     """
-    merged, sections = merge(executed)
+    merged, sections = merge(chapters)
     look, behavior = style(), script()
     resources = {
         "title": TITLE,
@@ -78,97 +80,86 @@ def render(executed: Sequence[Executed], *, reason: str, provenance: Provenance)
         "dialects": DIALECTS,
         "provenance": provenance,
     }
-    page, _ = _ReportExporter().from_notebook_node(merged, resources)
-    _refuse_dead_links(page)
+    config = Config()
+    config.NbConvertBase.display_data_priority = SHOWN
+    # Each would copy and check the notebook, and none would change it.
+    config.HTMLExporter.default_preprocessors = []
+    exporter = HTMLExporter(  # type: ignore[no-untyped-call]
+        template_name="report",
+        extra_template_basedirs=[str(TEMPLATES)],
+        filters=_filters(sections),
+        config=config,
+    )
+    # HTMLExporter's own method would parse the whole page again, for nothing.
+    page, _ = TemplateExporter.from_notebook_node(exporter, merged, resources)
+    _reject_dead_links(page)
     return f"{page.rstrip()}\n"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure's number in the page, its section's first, and what it shows."""
+class Caption:
+    """A figure's number in the page, as in 2.1 for section 2, and what it shows."""
 
     number: str
     text: str
 
     @property
     def id(self) -> str:
-        """What links to it, and what the ids within it begin with."""
+        """The figure's id, with which the ids inside it begin."""
         return f"figure-{self.number.replace('.', '-')}"
 
 
-class _ReportExporter(HTMLExporter):
-    """nbconvert's HTML with this project's template and filters."""
+def _filters(sections: Sequence[Section]) -> dict[str, Callable[..., Any]]:
+    """Return the template's filters; they count the page's headings and figures."""
+    outline = Outline({each.id: each.chapter.number for each in sections})
+    figures: Counter[str] = Counter()
+    lines: set[str] = set()
 
-    def __init__(self) -> None:
-        config = Config()
-        config.NbConvertBase.display_data_priority = SHOWN
-        # Each would copy and check the notebook, and none has anything to change.
-        config.HTMLExporter.default_preprocessors = []
-        super().__init__(  # type: ignore[no-untyped-call]
-            template_name="report",
-            extra_template_basedirs=[str(TEMPLATES)],
-            config=config,
-        )
+    @pass_context
+    def markdown2html(context: Context, source: str) -> str:
+        cell = context["cell"]
+        try:
+            if cell.cell_type == "markdown" and "ideas" in cell.metadata:
+                return legend_to_html(source, cell.metadata.ideas, outline)
+            return to_html(source, cell.metadata.section, outline)
+        except ValueError as problem:
+            raise RenderError(f"{cell.metadata.notebook}: {problem}") from problem
 
-    def from_notebook_node(  # type: ignore[override]
-        self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
-    ) -> tuple[str, dict[str, Any]]:
-        sections = resources["sections"] if resources else []
-        outline = Outline({section.id: section.number for section in sections})
-        figures: Counter[str] = Counter()
-        lines: set[str] = set()
+    def highlight(cell: NotebookNode) -> str:
+        code = highlight_python(cell.source)
+        dialect, ideas = cell.metadata.get("dialect"), cell.metadata.get("ideas")
+        return link_lines(code, ideas, dialect, lines) if ideas else code
 
-        @pass_context
-        def markdown2html(context: Context, source: str) -> str:
-            cell = context["cell"]
-            try:
-                if cell.cell_type == "markdown" and "ideas" in cell.metadata:
-                    return legend_to_html(source, cell.metadata.ideas, outline)
-                return to_html(source, cell.metadata.section, outline)
-            except ValueError as problem:
-                raise RenderError(f"{cell.metadata.notebook}: {problem}") from problem
+    @pass_context
+    def captioned(context: Context, output: NotebookNode) -> Caption:
+        number = context["cell"].metadata.number
+        figures[number] += 1
+        whole = ".".join(filter(None, (number, str(figures[number]))))
+        return Caption(whole, alternative(output))
 
-        def highlight(cell: NotebookNode) -> str:
-            code = highlight_python(cell.source)
-            dialect, ideas = cell.metadata.get("dialect"), cell.metadata.get("ideas")
-            return link_lines(code, ideas, dialect, lines) if ideas else code
-
-        @pass_context
-        def numbered(context: Context, output: NotebookNode) -> Figure:
-            number = context["cell"].metadata.number
-            figures[number] += 1
-            return Figure(
-                ".".join(filter(None, (number, str(figures[number])))),
-                alternative(output),
-            )
-
-        filters = {
-            "markdown2html": markdown2html,
-            "highlight_cell": highlight,
-            "clean_output": clean_output,
-            "numbered": numbered,
-            "inline_svg": svg.inline,
-            "headings": lambda section: outline.headings[section],
-            "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
-        }
-        for name, function in filters.items():
-            self.register_filter(name, function)  # type: ignore[no-untyped-call]
-        # HTMLExporter's own would parse the whole page again, to add what ours has.
-        return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
+    return {
+        "markdown2html": markdown2html,
+        "highlight_cell": highlight,
+        "clean_output": clean_output,
+        "captioned": captioned,
+        "inline_svg": svg.inline,
+        "headings": lambda section: outline.headings[section],
+        "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
+    }
 
 
-def _refuse_dead_links(page: str) -> None:
-    """Raise RenderError where a link within the page leads nowhere."""
+def _reject_dead_links(page: str) -> None:
+    """Raise RenderError if a link within the page leads nowhere."""
     there = set(re.findall(r' id="([^"]+)"', page))
     for target in map(unquote, re.findall(r' href="#([^"]+)"', page)):
         if target not in there:
             raise RenderError(
-                f"a link leads to '#{target}', a heading that is not there"
+                f"a link leads to '#{target}', and the page has no such heading"
             )
 
 
 def clean_output(markup: str) -> str:
-    """Keep of an output's HTML what tables and text need: no script, style or form."""
+    """Keep what tables and text need of an output's HTML: no script, style or form."""
     cleaned: str = bleach.clean(
         re.sub(r"(?is)<(style|script)\b.*?</\1\s*>", "", markup),
         tags=TAGS,
@@ -180,7 +171,7 @@ def clean_output(markup: str) -> str:
 
 
 def alternative(output: NotebookNode) -> str:
-    """What a figure shows, in words: its metadata's alt, else its plain text."""
+    """Return what a figure shows, in words: its alt text, else its plain text."""
     for kind in ("image/svg+xml", "image/png", "image/jpeg"):
         if output.metadata.get(kind, {}).get("alt"):
             return str(output.metadata[kind]["alt"])

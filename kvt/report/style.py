@@ -1,4 +1,4 @@
-"""The page's look and behavior as text, and the policy that lets exactly them in."""
+"""The page's stylesheet and script, and the policy that allows exactly these two."""
 
 import base64
 import hashlib
@@ -12,18 +12,18 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def style() -> str:
-    """The stylesheet, with code in colors that keep their contrast."""
+    """Return the stylesheet, with colors for code that everybody can read."""
     own = (TEMPLATES / "report" / "report.css").read_text("utf-8")
     return f"\n{_code_colors('a11y-light', 'github-dark-high-contrast')}\n{own}"
 
 
 def script() -> str:
-    """The script."""
+    """Return the script."""
     return "\n" + (TEMPLATES / "report" / "report.js").read_text("utf-8")
 
 
 def policy(style: str, script: str) -> str:
-    """A policy that allows this style, this script, embedded images, nothing else."""
+    """Return a policy that allows this style, this script and embedded images only."""
     own = f"style-src {_digest(style)}; script-src {_digest(script)}; img-src data:"
     return f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
 
@@ -34,7 +34,7 @@ def _digest(text: str) -> str:
 
 
 def _code_colors(light: str, dark: str) -> str:
-    """Rules for two of Pygments's styles at once, one rule a pair of colors."""
+    """Return CSS for two of Pygments's styles at once, one rule per pair of colors."""
     selectors = defaultdict(list)
     styles = [get_style_by_name(style) for style in (light, dark)]
     for token, name in STANDARD_TYPES.items():

@@ -1,9 +1,9 @@
-"""Figures: one SVG of a notebook's output made fit to stand in the page."""
+"""Figures: a notebook's SVG output as an element of the page."""
 
 import re
 import xml.etree.ElementTree as ET
 
-# What a drawing consists of. Of anything else an HTML parser might leave the SVG.
+# The elements of a drawing. At others an HTML parser might leave the SVG.
 _DRAWN = {
     *("svg", "g", "defs", "symbol", "use", "marker", "clipPath", "mask", "pattern"),
     *("path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "image"),
@@ -13,11 +13,11 @@ _REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
 
 
 def inline(svg: str, prefix: str, caption: str) -> str:
-    """Return the SVG as an element for an HTML page, named by the caption's id.
+    """Return an SVG as an element for an HTML page.
 
-    Its ids get the prefix, for each figure counts from one; all that is no drawing,
-    styles and references to anything outside it are dropped. Raises ParseError for
-    broken XML, and for XML that is no SVG.
+    Ids get the prefix, because every figure uses the same ones; `caption` is the id of
+    the caption. Drops what is not a drawing, styles, and references to the outside.
+    Raises ParseError for broken XML, and for XML that is not an SVG.
     """
     root = ET.fromstring(svg)
     if _local(root.tag) != "svg":
@@ -28,7 +28,7 @@ def inline(svg: str, prefix: str, caption: str) -> str:
 
 
 def _clean(element: ET.Element, prefix: str) -> None:
-    """Rid an element and all below it of namespaces, scripts and foreign ids."""
+    """Drop namespaces, scripts and foreign references; prefix the ids."""
     element.tag = _local(element.tag)
     attributes = {}
     for full, value in element.attrib.items():
@@ -55,8 +55,9 @@ def _local(name: str) -> str:
 
 
 def _harmless(name: str, value: str) -> bool:
+    """Whether an attribute runs nothing and refers only to this SVG."""
     if name == "href":
         return value.startswith(("#", "data:image/png"))
     if name.startswith("on") or name == "style":
-        return False  # scripts; and styles that the page's policy would block
+        return False  # scripts, and styles, which the page's policy blocks
     return value.lower().count("url(") == len(_REFERENCE.findall(value))

@@ -1,181 +1,262 @@
-"""What the notebook shows of the causes: a figure, tables, and a text for each."""
+"""What section 09 shows: each cause's effect, the ranking, the table of symptoms."""
 
 import ast
 import inspect
 import math
-import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from kvt.compare import pairs as bases
-from kvt.compare import recipe
-from kvt.compare.effects import ROUNDING, STAGES, Effect, stage
-from kvt.compare.pairs import Baseline
-from kvt.differences.causes import Cause
-from kvt.differences.innocent import Suspect
-from kvt.show.picture import Picture
-from kvt.show.ranking import causes as draw_causes
-from kvt.show.sources import Markdown, beside, code
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from kvt.compare.effects import ROUNDING, STAGES, Cause, stage
+from kvt.compare.pairs import EqualPair
+from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, legend, nonempty
+from kvt.show.picture import INK, Picture, picture
+from kvt.show.sources import Markdown
 from kvt.show.tables import Table
 
-NOTEBOOK = "06_why_results_differ.ipynb"
+NOTEBOOK = "09_why_results_differ.ipynb"
 BELOW = f"< 1e{math.log10(ROUNDING):.0f}"
-Measured = Mapping[str, Sequence[Effect]]  # a cause's name -> an effect a seed
+QUANTITIES = {"weights": "end", "loss": "loss", "accuracy": "accuracy"}
+Part = Callable[..., Any]
 
 
-def plainly(function: Callable[..., Any]) -> str:
-    """Return a function's source without its types, as notebooks write functions.
-
-    Raises OSError where Python has no file to read the source from.
-    """
-    source = textwrap.dedent(inspect.getsource(function))
-    (definition,) = ast.parse(source).body
-    assert isinstance(definition, ast.FunctionDef)
-    body = source.splitlines()[definition.body[0].lineno - 1 :]
-    names = ", ".join(inspect.signature(function).parameters)
-    return "\n".join([f"def {definition.name}({names}):", *body])
-
-
-def baselines(found: Mapping[str, Baseline]) -> Table:
-    """Return the pairs that were proven equal, and what they learned meanwhile."""
+def equal_pairs(found: Mapping[str, EqualPair]) -> Table:
+    """Return the pairs that were proven equal, and what they learned."""
     rows = []
-    for name, one in found.items():
-        tests = [run.test for run in one.runs.values()]
-        figure = "accuracy" if "accuracy" in tests[0] else "loss"
-        reached = sorted(test[figure] for test in tests)
-        spread = f"{figure} {reached[0]:.2f} to {reached[-1]:.2f}"
-        rows.append([name, spread, str(len(one.runs)), "0"])
-    return Table(["pair", "on the test set", "seeds", "bits apart"], rows, names=2)
+    for name, equal in found.items():
+        tests = [one.test for one in equal.trained.values()]
+        metric = "accuracy" if "accuracy" in tests[0] else "loss"
+        reached = sorted(test[metric] for test in tests)
+        spread = f"{metric} {reached[0]:.2f} to {reached[-1]:.2f}"
+        rows.append([name, spread, str(len(tests)), "0"])
+    return Table(["pair", "on the test set", "seeds", "bits that differ"], rows, 2)
 
 
-def ranking(measured: Measured) -> Picture:
-    """Draw all causes, ranked by what they do."""
-    drawn = {"weights": "end", "loss": "loss", "accuracy": "accuracy"}
-    return draw_causes(
-        {
-            name: {
-                key: values
-                for key, attribute in drawn.items()
-                if None not in (values := _values(effects, attribute))
-            }
-            for name, effects in measured.items()
-        }
-    )
+def source(*functions: Part, title: str = "") -> Markdown:
+    """Show functions as a notebook writes them: without types."""
+    text = "\n\n\n".join(map(untyped, functions))
+    return Markdown(f"```python {title}".rstrip() + f"\n{text}\n```")
 
 
-def symptoms(causes: Sequence[Cause], measured: Measured) -> Table:
-    """Return a row a cause, by where it shows first: symptom, cause, median size."""
-    rows = []
-    for place in STAGES:
-        here = [cause for cause in causes if stage(measured[cause.name]) == place]
-        for first, cause in enumerate(here):
-            words = cause.name.replace(" ", "-")
-            sizes = [
-                _size(cause, measured[cause.name], name)[0]
-                for name in ("loss", "accuracy")
-            ]
-            link = f"[{cause.name}]({NOTEBOOK}#{words})"
-            rows.append(["" if first else place, cause.symptom, link, *sizes])
-    header = ["shows first", "what you see", "look at", "loss", "accuracy, points"]
-    return Table(header, rows, names=3)
-
-
-def helpers() -> Markdown:
-    """Return what the causes' functions share: their constants and helpers."""
-    constants = [f"{k} = {getattr(bases, k)}" for k in ("RATE", "STRENGTH", "NORM")]
-    functions: list[Callable[..., Any]]
-    functions = [recipe.cut, bases.late_starts, bases.moments]
-    return code("\n".join(constants), *[plainly(one) for one in functions])
-
-
-def describe(cause: Cause, baseline: Baseline, effects: Sequence[Effect]) -> Markdown:
-    """Return a cause's heading, both variants, its measured effect, and its prose."""
-    variants = {
-        "equal to Keras": plainly(getattr(baseline.base.recipe, cause.part)),
-        cause.name: plainly(cause.variant),
-    }
-    threads = ", ".join(f"[{_thread(url)}]({url})" for url in cause.threads)
-    parts = [
-        f"### {cause.name}",
-        beside(variants).text,
-        _effect_table(cause, baseline, effects)._repr_markdown_(),
-        f"**Why.** {cause.why}",
-        f"**How to tell.** {cause.tell}",
-        f"**The mend.** {cause.fix}",
-        f"People met it in {threads}.",
-    ]
-    return Markdown("\n\n".join(parts))
-
-
-def innocents(suspects: Sequence[Suspect]) -> Table:
-    """Return the switches that were tried and changed nothing."""
-    rows = [[one.name, one.note, "0"] for one in suspects]
-    return Table(["suspected", "why not", "bits apart"], rows, names=2)
-
-
-def _effect_table(cause: Cause, baseline: Baseline, effects: Sequence[Effect]) -> Table:
-    """A row for the median and one for the range; a column for each figure."""
+def effect(cause: Cause) -> Markdown:
+    """Show the part of Keras that a cause replaces, and the measured effect."""
     columns = {
         "weights, one step": "step",
         "weights, end": "end",
         "loss": "loss",
         "accuracy, points": "accuracy",
-        f"classified otherwise, of {len(baseline.examples.x_test):,}": "otherwise",
+        f"predictions changed, of {_tested(cause):,}": "predictions",
     }
     sizes = {
-        title: _size(cause, effects, name)
+        title: _size(cause, name)
         for title, name in columns.items()
-        if None not in _values(effects, name)
+        if None not in _values(cause, name)
     }
-    return Table(
-        [baseline.base.name, *sizes],
+    table = Table(
+        [cause.equal.name, *sizes],
         [
-            [f"median of {len(effects)}", *(median for median, _ in sizes.values())],
+            [
+                f"median of {len(cause.effects)}",
+                *(median for median, _ in sizes.values()),
+            ],
             ["range", *(spread for _, spread in sizes.values())],
         ],
     )
+    keras = getattr(cause.equal.pair.recipe, cause.part)
+    shown = source(keras, title="equal to Keras").text
+    return Markdown(f"{shown}\n\n{table._repr_markdown_()}")
 
 
-def _values(effects: Sequence[Effect], name: str) -> list[Any]:
-    return [getattr(one, name) for one in effects]
+def symptoms(causes: Iterable[Cause]) -> Table:
+    """Return a row per cause, by where it shows first: symptom, cause, median size."""
+    rows = []
+    causes = list(causes)
+    for place in STAGES:
+        here = [cause for cause in causes if stage(cause.effects) == place]
+        for first, cause in enumerate(here):
+            anchor = cause.name.replace(" ", "-")
+            sizes = [_size(cause, name)[0] for name in ("loss", "accuracy")]
+            link = f"[{cause.name}]({NOTEBOOK}#{anchor})"
+            rows.append(["" if first else place, cause.symptom, link, *sizes])
+    header = ["shows first", "what you see", "cause", "loss", "accuracy, points"]
+    return Table(header, rows, names=3)
 
 
-def _size(cause: Cause, effects: Sequence[Effect], name: str) -> tuple[str, str]:
-    """Median and range of a figure, as texts that are the same on every processor."""
-    values = sorted(v for v in _values(effects, name) if v is not None)
+def no_effect(names: Sequence[str]) -> Table:
+    """Return the switches that were verified to change nothing."""
+    rows = [[name, "0"] for name in names]
+    return Table(["suspected", "bits that differ"], rows)
+
+
+def ranking(causes: Iterable[Cause]) -> Picture:
+    """Draw the causes, ranked by what they change."""
+    return rank({cause.name: _drawn(cause) for cause in causes})
+
+
+def rank(effects: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+    """Rank causes by what they change in the loss, then in the weights.
+
+    effects: name -> "loss", "weights", "accuracy" -> one difference per seed, at least
+    0, infinite for NaN; accuracy in points, and absent for a model without. A mark is
+    the median, its line the range. Raises ValueError for other values, or none.
+    """
+    found = {k: _checked(k, v) for k, v in nonempty("effects", effects).items()}
+    names = sorted(found, key=lambda name: _largest_first(found[name]))
+    ranked = {
+        key: [found[name].get(key, np.empty(0)) for name in names] for key in _MARKS
+    }
+    with style.context(LOOK):
+        size = (WIDTH / 72, (17 * len(names) + 90) / 72)
+        figure = Figure(figsize=size, layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 3))
+        panels = ((left, ("weights", "loss"), -9), (right, ("accuracy",), -2))
+        for ax, quantities, low in panels:
+            ends = _decades(ax, [v for key in quantities for v in ranked[key]], low)
+            for key in quantities:
+                _spread(ax, key, ranked[key], ends)
+            ax.grid(color=INK, alpha=0.15, linewidth=0.8)
+            ax.set_axisbelow(True)
+            ax.tick_params(axis="x", length=0)
+        left.set_title("weights, loss")
+        right.set_title("accuracy, points")
+        left.set_yticks(range(len(names)), names)
+        left.set_ylim(len(names) - 0.4, -0.6)
+        legend(figure, left)
+        return picture(figure, _alt(found))
+
+
+def untyped(function: Part) -> str:
+    """Return a function's source without its types.
+
+    Raises OSError if Python has no file or cell to read the source from.
+    """
+    text = textwrap.dedent(inspect.getsource(function))
+    (definition,) = ast.parse(text).body
+    assert isinstance(definition, ast.FunctionDef)
+    body = text.splitlines()[definition.body[0].lineno - 1 :]
+    names = ", ".join(inspect.signature(function).parameters)
+    return "\n".join([f"def {definition.name}({names}):", *body])
+
+
+# --- sizes as text --------------------------------------------------------------------
+
+
+def _tested(cause: Cause) -> int:
+    return len(next(iter(cause.equal.trained.values())).predictions)
+
+
+def _values(cause: Cause, name: str) -> list[Any]:
+    return [getattr(one, name) for one in cause.effects]
+
+
+def _size(cause: Cause, name: str) -> tuple[str, str]:
+    """Return median and range, as texts that are the same on every processor."""
+    values = sorted(v for v in _values(cause, name) if v is not None)
     if not values:
         return "", ""
-    zero = "0" if _surely_zero(cause, effects, name) else BELOW
+    zero = "0" if _surely_zero(cause, name) else BELOW
     three = (values[0], values[len(values) // 2], values[-1])
     least, median, most = (_text(value, name, zero) for value in three)
     return median, least if least == most else f"{least} to {most}"
 
 
-def _surely_zero(cause: Cause, effects: Sequence[Effect], name: str) -> bool:
-    """Whether a zero is one on every processor: where all rounds, it may not be."""
-    if stage(effects) != STAGES[-1]:
+def _surely_zero(cause: Cause, name: str) -> bool:
+    """Whether a zero is zero on every processor: rounding may not be."""
+    if stage(cause.effects) != STAGES[-1]:
         return True
     return name in ("step", "end") and not (
-        cause.of_the_machine or any(_values(effects, name))
+        cause.of_the_machine or any(_values(cause, name))
     )
 
 
 def _text(value: float, name: str, zero: str) -> str:
-    """Two digits: the third may be another one on another processor."""
+    """Return two digits: the third may depend on the processor."""
     if math.isinf(value):
         return "NaN"
     if name == "accuracy":
         return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
-    if name != "otherwise" and value < ROUNDING:
+    if name != "predictions" and value < ROUNDING:
         return BELOW if value else zero
     return f"{float(f'{value:.2g}'):,g}"
 
 
-def _thread(url: str) -> str:
-    """Return `keras#3654` for a thread's address."""
-    found = re.fullmatch(
-        r"https://github\.com/[^/]+/([^/]+)/(?:issues|pull)/(\d+)", url
-    )
-    assert found, url
-    return f"{found[1]}#{found[2]}"
+# --- the ranking's marks and scales ---------------------------------------------------
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "weights": {"markersize": 9, "color": INK, "markerfacecolor": "none"},
+    "loss": {"markersize": 6, "color": AMBER},
+    "accuracy": {"markersize": 6, "color": BLUE},
+}
+
+
+def _drawn(cause: Cause) -> dict[str, list[float]]:
+    """Return what is drawn of a cause: one difference per seed."""
+    sizes = {key: _values(cause, name) for key, name in QUANTITIES.items()}
+    return {key: values for key, values in sizes.items() if None not in values}
+
+
+def _checked(name: str, effect: Mapping[str, Sequence[float]]) -> dict[str, Floats]:
+    sizes = {key: np.asarray(values, np.float64) for key, values in effect.items()}
+    for key in ("loss", "weights", *sizes):
+        if key not in sizes or not sizes[key].size or not np.all(sizes[key] >= 0):
+            raise ValueError(
+                f"{name}'s {key} is {effect.get(key)}; it must be one difference per "
+                "seed, 0 or more; use abs(), and infinity for NaN"
+            )
+    return sizes
+
+
+def _largest_first(sizes: Mapping[str, Floats]) -> tuple[float, float]:
+    return -float(np.median(sizes["loss"])), -float(np.median(sizes["weights"]))
+
+
+def _decades(ax: Axes, values: Sequence[Floats], low: int) -> tuple[float, float]:
+    """Draw a scale of powers of ten from `low`; return the places of 0 and NaN."""
+    flat = np.concatenate([*values, [1.0]])
+    high = np.ceil(np.log10(flat[np.isfinite(flat)].max()))
+    zero, infinity = low - 2.0, high + 2.0
+    step = 1 + (high - low) // 4
+    has_nan = np.isinf(flat).any()
+    last = high - 2 if has_nan else high  # its label would run into NaN
+    ticks = {zero: "0"}
+    for t in np.arange(np.ceil(low / step) * step, last + 0.5, step):
+        ticks[t] = f"1e{t:.0f}" if abs(t) > 2 else f"{10.0**t:g}"
+    if has_nan:
+        ticks[infinity] = "NaN"
+    ax.set_xticks(list(ticks), list(ticks.values()))
+    ax.set_xlim(zero - 0.8, max(high, *ticks) + 0.8)
+    return zero, infinity
+
+
+def _spread(ax: Axes, name: str, values: Sequence[Floats], ends: Any) -> None:
+    """Draw one row per cause: the median, on a line from the least to the largest."""
+    rows = [row for row, sizes in enumerate(values) if sizes.size]
+    three = [[f(values[row]) for f in (np.min, np.median, np.max)] for row in rows]
+    with np.errstate(divide="ignore"):
+        places = np.clip(np.log10(np.reshape(three, (-1, 3))), *ends)
+    look = {"linestyle": "", "marker": "o", "label": name, **_MARKS[name]}
+    ax.plot(places[:, 1], rows, zorder=3, **look)
+    ends_of_range, color = (places[:, 0], places[:, 2]), look["color"]
+    ax.hlines(rows, *ends_of_range, color=color, linewidth=1.4, zorder=2)
+
+
+def _alt(found: Mapping[str, Mapping[str, Floats]]) -> str:
+    """Group by powers of ten, not by rank: near-ties would change the text."""
+    groups: dict[str, list[str]] = {
+        "The loss by 0.1 or more": [],
+        "The loss by less": [],
+        "The accuracy alone": [],
+        "Both by less than 0.00001, by rounding": [],
+    }
+    for name, sizes in found.items():
+        loss = np.median(sizes["loss"])
+        accuracy = np.median(sizes.get("accuracy", 0))
+        at = [loss >= 0.1, loss >= 1e-5, accuracy >= 1e-5, True].index(True)
+        list(groups.values())[at].append(name)
+    listed = [f"{what}: {'; '.join(names)}." for what, names in groups.items() if names]
+    return f"What {len(found)} causes change. {' '.join(listed)}"

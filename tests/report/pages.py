@@ -1,4 +1,4 @@
-"""Executed notebooks made of plain cells, and the page that they become."""
+"""Executed notebooks made of plain cells, and the page made of them."""
 
 import copy
 from pathlib import Path
@@ -8,8 +8,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from kvt.report import notebooks
-from kvt.report.merge import Executed
 from kvt.report.parameters import Parameter, Value
+from kvt.report.plan import Chapter
 from kvt.report.provenance import UNKNOWN, Provenance
 from kvt.report.render import render
 
@@ -32,7 +32,7 @@ def markdown(source: str, *tags: str) -> NotebookNode:
 
 
 def code(source: str, *tags: str, **outputs: Any) -> NotebookNode:
-    """A code cell that was run, with its stdout and data by mimetype."""
+    """Return an executed code cell, with its stdout and its data by MIME type."""
     data = {name.replace("__", "/"): text for name, text in outputs.items()}
     stdout = data.pop("stdout", None)
     made = [new_output("stream", name="stdout", text=stdout)] if stdout else []
@@ -44,7 +44,7 @@ def code(source: str, *tags: str, **outputs: Any) -> NotebookNode:
 
 
 def written(path: Path, *cells: NotebookNode) -> None:
-    """Write a notebook that has not been run."""
+    """Write a notebook that has not been executed."""
     made = [copy.deepcopy(cell) for cell in cells]
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"
@@ -56,17 +56,29 @@ def executed(
     name: str = "02_digits",
     parameters: dict[str, Parameter] | None = None,
     values: dict[str, Value] | None = None,
-) -> Executed:
+) -> Chapter:
     made = [copy.deepcopy(cell) for cell in (markdown("# The digits"), *cells)]
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"
     notebook = new_notebook(cells=made)
-    return Executed(name, notebook, parameters or {}, values or {})
+    return Chapter(Path(f"{name}.ipynb"), notebook, parameters or {}, values or {})
 
 
-def page(*runs: Executed) -> str:
-    return render(runs, reason="the digits, as asked for", provenance=PROVENANCE)
+def page(*chapters: Chapter) -> str:
+    return render(chapters, reason="the digits, as asked for", provenance=PROVENANCE)
 
 
 def body(*cells: NotebookNode) -> str:
     return page(executed(*cells)).split("<main")[1]
+
+
+def injected(path: Path) -> dict[str, Value]:
+    """Return the values that papermill injected into an executed notebook."""
+    (cell,) = (
+        cell
+        for cell in notebooks.read(path).cells
+        if "injected-parameters" in notebooks.tags(cell)
+    )
+    values: dict[str, Value] = {}
+    exec(cell.source, {}, values)
+    return values

@@ -66,6 +66,7 @@ TABLE = """| model | dialect | apart from Keras | test accuracy | seconds |
 | [The line](01_line.ipynb) | Keras | reference | 1 | 2 |
 | | TensorFlow 2 | [0 ulp](01_line.ipynb#Do-they-agree?) | 1 | 2 |
 """
+PROGRAM = "import math\n\nprint(math.pi)"
 LEGEND = "Numbers mark what corresponds:\n\n1. the layer\n2. the `loss`"
 KERAS = "# Keras · Model\nlayer = 1  # (1)\nmodel.compile(loss='mse')  # (2)"
 TF2 = "\n".join(
@@ -102,6 +103,7 @@ def section() -> list[NotebookNode]:
         code(TF1, "tf1"),
         *row("Training"),
         markdown("```\ntensorboard --logdir logs\n```"),
+        code(PROGRAM, "program"),
         markdown("## Do they agree?\n\nTo the last bit."),
         code("plot()", "hide-input", **plot),
         code("plot()", "hide-input", **plot),
@@ -543,7 +545,7 @@ def test_filter_leaves_what_holds_the_words_and_loses_nothing(visit: Visit) -> N
     assert visible(tab, ".contents a[href='#provenance']") == 0
     assert tab.evaluate("CSS.highlights.get('found').size") == 2
     field.fill("nowhere to be found")
-    assert tab.get_by_role("status").text_content() == "Found nowhere"
+    assert tab.get_by_role("status").text_content() == "No hits"
     field.press("Escape")
     assert field.input_value() == ""
     assert tab.get_by_role("status").text_content() == ""
@@ -590,7 +592,7 @@ def test_filter_finds_neither_controls_nor_words_across_cells(
 ) -> None:
     tab = visit()
     tab.get_by_role("searchbox").fill(words)
-    assert tab.get_by_role("status").text_content() == "Found nowhere"
+    assert tab.get_by_role("status").text_content() == "No hits"
 
 
 # Code
@@ -776,12 +778,22 @@ def test_executed_notebook_is_downloaded_from_the_page_itself(visit: Visit) -> N
 def test_without_javascript_the_notebook_is_downloaded_packed(visit: Visit) -> None:
     tab = visit(accept_downloads=True, java_script_enabled=False)
     link = tab.get_by_role("link", name="Download the executed notebook").nth(1)
-    assert "packed by gzip" in link.locator("..").inner_text()
+    assert "compressed by gzip" in link.locator("..").inner_text()
     with tab.expect_download() as download:
         link.click()
     assert download.value.suggested_filename == "01_line.ipynb.gz"
     notebook = json.loads(gzip.decompress(Path(download.value.path()).read_bytes()))
     assert "".join(notebook["cells"][0]["source"]) == "# The digits"
+
+
+def test_program_is_downloaded_as_it_stands_on_the_page(visit: Visit) -> None:
+    tab = visit(accept_downloads=True)
+    with tab.expect_download() as download:
+        tab.get_by_role("link", name="Download this program").first.click()
+    assert download.value.suggested_filename == "01_line.py"
+    program = Path(download.value.path()).read_text("utf-8")
+    assert program == f"{PROGRAM}\n"
+    assert tab.locator("pre", has_text="math.pi").first.inner_text() == program
 
 
 # Paper

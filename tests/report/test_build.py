@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from kvt.report import notebooks
-from kvt.report.build import build, find, plan, read
-from kvt.report.execute import ExecutionError
-from kvt.report.parameters import ParameterError, injected
+from kvt.report.build import build
+from kvt.report.notebooks import ExecutionError
+from kvt.report.parameters import ParameterError
+from kvt.report.plan import find, plan, read
+from tests.report.pages import injected
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SECTIONS = FIXTURES / "sections"
 
-# `kvt report` in a process of its own, where nothing else can have imported TensorFlow.
+# `kvt report` in its own process, where nothing else can import TensorFlow.
 REPORT = """
 import sys
 from kvt.cli import main
@@ -27,7 +28,7 @@ sys.exit(f"imported {loaded}" if loaded else code)
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The report on the tiny sections, and what was said meanwhile."""
+    """The directory of the report on the tiny notebooks, and what it printed."""
     output = tmp_path_factory.mktemp("report") / "reports"
     (output / "results").mkdir(parents=True)
     (output / "results" / "99_gone.json").write_text("of an older report")
@@ -40,13 +41,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         capture_output=True,
         text=True,
         check=False,
+        timeout=100,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert (done.returncode, done.stderr) == (0, "")
     return output, done.stdout
 
 
-def test_report_replaces_the_older_one_as_a_whole(report: tuple[Path, str]) -> None:
+def test_report_replaces_the_whole_older_one(report: tuple[Path, str]) -> None:
     output, _ = report
     files = [path for path in output.rglob("*") if path.is_file()]
     assert sorted(path.relative_to(output).as_posix() for path in files) == [
@@ -60,9 +62,11 @@ def test_report_replaces_the_older_one_as_a_whole(report: tuple[Path, str]) -> N
     assert not list(output.glob(".*"))
 
 
-def test_terminal_and_page_say_which_data_and_why(report: tuple[Path, str]) -> None:
+def test_terminal_and_page_name_the_data_set_and_the_reason(
+    report: tuple[Path, str],
+) -> None:
     output, said = report
-    reason = "scikit-learn's digits, as asked for"
+    reason = "scikit-learn's digits, as requested"
     assert said.splitlines()[0] == f"data set: {reason}"
     assert f"Data: {reason.replace(chr(39), '&#39;')}." in (
         output / "index.html"
@@ -72,10 +76,7 @@ def test_terminal_and_page_say_which_data_and_why(report: tuple[Path, str]) -> N
 
 def test_parameter_goes_to_every_notebook_that_has_it(report: tuple[Path, str]) -> None:
     output, _ = report
-    values = {
-        path.stem: injected(notebooks.read(path))
-        for path in (output / "notebooks").iterdir()
-    }
+    values = {path.stem: injected(path) for path in (output / "notebooks").iterdir()}
     assert values == {
         "01_line": {
             "dataset": "digits",
@@ -87,7 +88,9 @@ def test_parameter_goes_to_every_notebook_that_has_it(report: tuple[Path, str]) 
     }
 
 
-def test_comparison_has_read_the_others_results(report: tuple[Path, str]) -> None:
+def test_comparison_reads_the_others_results_and_opens_the_page(
+    report: tuple[Path, str],
+) -> None:
     output, _ = report
     page = (output / "index.html").read_text("utf-8")
     assert page.index("<th>01_line</th>") < page.index('<h2 id="line">')
@@ -100,7 +103,7 @@ def test_page_names_no_path_of_this_machine(report: tuple[Path, str]) -> None:
         assert ".staging-" not in path.read_text("utf-8")
 
 
-def test_failed_notebook_leaves_the_old_report_and_shows_the_partial_one(
+def test_failed_notebook_keeps_the_old_report_and_its_own_partial_run(
     tmp_path: Path,
 ) -> None:
     here, output = tmp_path / "notebooks", tmp_path / "reports"
@@ -126,7 +129,7 @@ def test_failed_notebook_leaves_the_old_report_and_shows_the_partial_one(
         ("results_dir", "x", "compares its own results"),
     ],
 )
-def test_bad_parameter_is_refused_before_anything_starts(
+def test_invalid_parameter_is_rejected_before_anything_starts(
     name: str, value: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ParameterError, match=message):
@@ -134,22 +137,24 @@ def test_bad_parameter_is_refused_before_anything_starts(
     assert not (tmp_path / "new").exists()
 
 
-def test_comparison_runs_last_whatever_its_number(tmp_path: Path) -> None:
+def test_comparison_runs_last_for_any_number(tmp_path: Path) -> None:
     for number, name in enumerate(("08_comparison", "01_line")):
         shutil.copy(
             SECTIONS / f"{name}.ipynb", tmp_path / f"0{number}_{name[3:]}.ipynb"
         )
-    runs = plan(read(find(tmp_path)), "digits", {})
-    assert [run.path.name for run in runs] == ["01_line.ipynb", "00_comparison.ipynb"]
+    chapters = plan(read(find(tmp_path)), "digits", {})
+    assert [chapter.name for chapter in chapters] == ["01_line", "00_comparison"]
 
 
-def test_directory_without_notebooks_is_named(tmp_path: Path) -> None:
+def test_directory_without_notebooks_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no notebooks like 01_name\.ipynb"):
         build(tmp_path, tmp_path / "new", dataset="digits", parameters={})
 
 
 @pytest.mark.parametrize("part", ["notebooks", "results", "logs"])
-def test_what_is_not_a_report_is_never_replaced(tmp_path: Path, part: str) -> None:
+def test_directory_that_is_not_a_report_is_never_replaced(
+    tmp_path: Path, part: str
+) -> None:
     (tmp_path / "reports" / part).mkdir(parents=True)
     (tmp_path / "reports" / part / "thesis.csv").write_text("1")
     with pytest.raises(FileExistsError, match=rf"has {part}, and no index\.html"):
@@ -157,7 +162,7 @@ def test_what_is_not_a_report_is_never_replaced(tmp_path: Path, part: str) -> No
     assert (tmp_path / "reports" / part / "thesis.csv").read_text() == "1"
 
 
-def test_notebooks_are_never_replaced_by_their_runs(tmp_path: Path) -> None:
+def test_notebooks_are_never_replaced_by_executed_ones(tmp_path: Path) -> None:
     shutil.copytree(SECTIONS, tmp_path / "notebooks")
     (tmp_path / "index.html").write_text("an earlier report")
     with pytest.raises(FileExistsError, match="holds the notebooks themselves"):

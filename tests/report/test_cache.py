@@ -8,8 +8,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_notebook
 
 from kvt.data import mnist
-from kvt.report import cache, notebooks, provenance
-from kvt.report.cache import Entry
+from kvt.report import cache, machine, notebooks
+from kvt.report.cache import Cached
 from tests.report.pages import code, markdown
 
 NAME = "02_digits"
@@ -26,7 +26,7 @@ CELLS = (
     markdown("Prose."),
     code("print(epochs)", "tf2", stdout="3\n"),
 )
-ENTRY = Entry(notebook(*CELLS), {"logs/events": bytes(range(256))}, 4.5)
+ENTRY = Cached(notebook(*CELLS), {"logs/events": bytes(range(256))}, 4.5)
 
 
 def key(*cells: NotebookNode, **changed: object) -> str:
@@ -36,7 +36,7 @@ def key(*cells: NotebookNode, **changed: object) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what the key knows of the repository: kvt, notebooks and the lock."""
+    """A small repository: kvt, notebooks and the lock."""
     for path in (
         "kvt/training/loop.py",
         "kvt/compare/parity.py",
@@ -54,7 +54,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_prose_outputs_ids_and_display_are_no_part_of_the_key() -> None:
+def test_prose_outputs_ids_and_folding_are_not_part_of_the_key() -> None:
     title, parameters, _, last = copy.deepcopy(CELLS)
     last.outputs, last.execution_count, last["id"] = [], None, "another"
     last.metadata["collapsed"] = True
@@ -71,7 +71,7 @@ def test_prose_outputs_ids_and_display_are_no_part_of_the_key() -> None:
     ],
     ids=["source", "tag", "cell", "order"],
 )
-def test_code_cells_are_a_part_of_the_key(cells: tuple[NotebookNode, ...]) -> None:
+def test_code_cells_are_part_of_the_key(cells: tuple[NotebookNode, ...]) -> None:
     assert key(*cells) != key()
 
 
@@ -88,7 +88,7 @@ def test_code_cells_are_a_part_of_the_key(cells: tuple[NotebookNode, ...]) -> No
     ],
     ids=str,
 )
-def test_name_values_and_what_is_read_are_parts_of_the_key(
+def test_name_values_and_files_read_are_part_of_the_key(
     changed: dict[str, object],
 ) -> None:
     assert key(**changed) != key()
@@ -103,7 +103,7 @@ def test_name_values_and_what_is_read_are_parts_of_the_key(
         "requirements.lock",
     ],
 )
-def test_source_and_lock_are_parts_of_the_key(path: str, package: Path) -> None:
+def test_source_and_lock_are_part_of_the_key(path: str, package: Path) -> None:
     before = key()
     (package / path).write_text("# changed\n")
     assert key() != before
@@ -117,13 +117,13 @@ def test_new_and_renamed_modules_change_the_key(package: Path) -> None:
     assert len({before, renamed, key()}) == 3
 
 
-def test_modules_that_only_render_are_no_part_of_the_key(package: Path) -> None:
+def test_modules_that_only_render_are_not_part_of_the_key(package: Path) -> None:
     before = key()
     (package / "kvt" / "report" / "render.py").write_text("# changed\n")
     assert key() == before
 
 
-def test_no_notebook_and_no_module_outside_it_imports_the_report() -> None:
+def test_notebooks_and_other_rooms_do_not_import_the_report() -> None:
     root = cache.KVT.parent
     report = {root / "kvt" / "cli.py", *root.glob("kvt/report/**/*.py")}
     there = {*root.glob("kvt/**/*.py")} - report
@@ -131,7 +131,7 @@ def test_no_notebook_and_no_module_outside_it_imports_the_report() -> None:
         assert "kvt.report" not in path.read_text().replace("`kvt.report`", ""), path
 
 
-def test_committed_notebook_whose_lines_are_counted_is_a_part_of_the_key(
+def test_committed_notebook_whose_lines_are_counted_is_part_of_the_key(
     package: Path,
 ) -> None:
     before = key()
@@ -140,7 +140,7 @@ def test_committed_notebook_whose_lines_are_counted_is_a_part_of_the_key(
     assert key() != before
 
 
-def test_data_is_a_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
     without = key(values={"epochs": 3})
     shape, _ = mnist.ARRAYS["x_test"]
@@ -153,7 +153,7 @@ def test_each_data_set_has_its_own_hash() -> None:
     assert cache.data("digits") != cache.data("mnist")
 
 
-def test_installed_packages_are_a_part_of_the_key(
+def test_installed_packages_are_part_of_the_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = key()
@@ -162,22 +162,22 @@ def test_installed_packages_are_a_part_of_the_key(
     assert key() != before
 
 
-def test_python_is_a_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
     monkeypatch.setattr(sys, "version", "3.99.0")
     assert key() != before
 
 
 @pytest.mark.parametrize(("name", "value"), [("processor", "Z80"), ("threads", 99)])
-def test_machine_is_a_part_of_the_key(
+def test_machine_is_part_of_the_key(
     name: str, value: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = key()
-    monkeypatch.setattr(provenance, name, lambda: value)
+    monkeypatch.setattr(machine, name, lambda: value)
     assert key() != before
 
 
-def test_variables_that_change_numbers_are_a_part_of_the_key(
+def test_variables_that_change_numbers_are_part_of_the_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = key()
@@ -187,7 +187,7 @@ def test_variables_that_change_numbers_are_a_part_of_the_key(
     assert key() != before
 
 
-def test_run_comes_back_as_it_was_kept(tmp_path: Path) -> None:
+def test_stored_run_is_loaded_unchanged(tmp_path: Path) -> None:
     cache.store(tmp_path / "new", NAME, "k", ENTRY)
     found = cache.load(tmp_path / "new", NAME, "k")
     assert found == ENTRY
@@ -196,7 +196,7 @@ def test_run_comes_back_as_it_was_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 31, 32, 60, -1])
-def test_entry_with_one_bit_changed_is_dropped(place: int, tmp_path: Path) -> None:
+def test_entry_with_one_changed_bit_is_deleted(place: int, tmp_path: Path) -> None:
     cache.store(tmp_path, NAME, "k", ENTRY)
     (path,) = tmp_path.iterdir()
     content = bytearray(path.read_bytes())
@@ -206,25 +206,25 @@ def test_entry_with_one_bit_changed_is_dropped(place: int, tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("kept", [0, 1, 32, 33, 200])
-def test_entry_that_was_cut_short_is_dropped(kept: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0, 1, 32, 33, 200])
+def test_truncated_entry_is_deleted(length: int, tmp_path: Path) -> None:
     cache.store(tmp_path, NAME, "k", ENTRY)
     (path,) = tmp_path.iterdir()
-    assert path.stat().st_size > kept
-    path.write_bytes(path.read_bytes()[:kept])
+    assert path.stat().st_size > length
+    path.write_bytes(path.read_bytes()[:length])
     assert cache.load(tmp_path, NAME, "k") is None
     cache.store(tmp_path, NAME, "k", ENTRY)
     assert cache.load(tmp_path, NAME, "k") == ENTRY
 
 
-def test_entry_under_another_key_is_dropped(tmp_path: Path) -> None:
+def test_entry_under_another_key_is_rejected(tmp_path: Path) -> None:
     cache.store(tmp_path, NAME, "k", ENTRY)
     (path,) = tmp_path.iterdir()
     path.rename(tmp_path / f"{NAME}-other")
     assert cache.load(tmp_path, NAME, "other") is None
 
 
-def test_write_that_is_interrupted_leaves_the_old_entry(
+def test_interrupted_write_keeps_the_old_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.store(tmp_path, NAME, "k", ENTRY)
@@ -236,12 +236,12 @@ def test_write_that_is_interrupted_leaves_the_old_entry(
 
     monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cache.store(tmp_path, NAME, "k", Entry(notebook()))
+        cache.store(tmp_path, NAME, "k", Cached(notebook()))
     assert cache.load(tmp_path, NAME, "k") == ENTRY
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_was_used_longest_ago_makes_room(
+def test_least_recently_used_entry_makes_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for age, name in enumerate(("c", "b", "a")):
@@ -255,17 +255,17 @@ def test_what_was_used_longest_ago_makes_room(
     assert names == [f"{NAME}-a", f"{NAME}-c", f"{NAME}-d"]
 
 
-def test_seconds_are_those_of_the_last_run_whatever_its_key(tmp_path: Path) -> None:
+def test_seconds_are_those_of_the_last_run_under_any_key(tmp_path: Path) -> None:
     assert cache.seconds(tmp_path / "new", NAME) is None
     for age, (name, seconds) in enumerate((("z", 1.0), ("a", 2.0))):
-        cache.store(tmp_path, NAME, name, Entry(notebook(), {}, seconds))
+        cache.store(tmp_path, NAME, name, Cached(notebook(), {}, seconds))
         os.utime(tmp_path / f"{NAME}-{name}", (age, age))
     assert cache.seconds(tmp_path, NAME) == 2.0
     (tmp_path / f"{NAME}-a").write_bytes(b"damaged")
     assert cache.seconds(tmp_path, NAME) is None
 
 
-def test_grafted_notebook_has_its_own_prose_and_the_kept_outputs() -> None:
+def test_grafted_notebook_has_its_own_prose_and_the_cached_outputs() -> None:
     title, parameters, prose, last = CELLS
     injected = code("epochs = 5", "injected-parameters")
     kept = notebook(title, parameters, injected, prose, last)
@@ -285,7 +285,7 @@ def test_grafted_notebook_has_its_own_prose_and_the_kept_outputs() -> None:
     assert grafted.metadata["language_info"] == {"name": "python"}
 
 
-def test_grafted_notebook_without_parameters_begins_with_the_injected_cell() -> None:
+def test_grafted_notebook_without_parameters_starts_with_the_injected_cell() -> None:
     injected = code("epochs = 5", "injected-parameters")
     kept = notebook(injected, CELLS[0], CELLS[3])
     grafted = cache.graft(kept, notebook(CELLS[0], CELLS[3]))

@@ -1,4 +1,3 @@
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +5,9 @@ import papermill
 import pytest
 
 from kvt.report import notebooks
-from kvt.report.execute import ExecutionError, execute
-from kvt.report.parameters import injected
+from kvt.report.execute import execute
+from kvt.report.notebooks import ExecutionError
+from tests.report.pages import injected
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 LINE = FIXTURES / "sections" / "01_line.ipynb"
@@ -15,7 +15,7 @@ LINE = FIXTURES / "sections" / "01_line.ipynb"
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A directory whose name papermill would take for a format string."""
+    """A directory with a name that papermill would take for a format string."""
     directory = tmp_path / "{epochs}"
     directory.mkdir()
     return directory
@@ -32,7 +32,7 @@ def run(name: str, place: Path, **options: Any) -> None:
     )
 
 
-def test_two_runs_leave_the_same_bytes_and_no_path(
+def test_two_runs_write_the_same_bytes_and_no_path(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     values = {"epochs": 4, "shuffle": False, "results_path": 'a "b".json'}
@@ -43,7 +43,7 @@ def test_two_runs_leave_the_same_bytes_and_no_path(
     first = (place / "a.ipynb").read_bytes()
     assert first == (place / "b.ipynb").read_bytes()
     assert str(place).encode() not in first
-    assert injected(notebooks.read(place / "a.ipynb")) == values
+    assert injected(place / "a.ipynb") == values
     assert (
         b"(4, 0.1, False, '3')" in first
     )  # the kernel saw them, and a quiet TensorFlow
@@ -80,7 +80,7 @@ def test_failure_names_notebook_cell_and_error_and_keeps_the_old_output(
     assert sorted(path.name for path in place.iterdir()) == ["failed", "out.ipynb"]
 
 
-def test_kernel_that_finds_its_port_taken_is_started_once_more(
+def test_kernel_whose_port_is_taken_is_started_once_more(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
@@ -99,7 +99,7 @@ def test_interrupt_keeps_the_old_output(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(papermill, "execute_notebook", interrupt)
     (place / "out.ipynb").write_text("old")

@@ -31,7 +31,7 @@ def pane(text: str, dialect: str) -> str:
     return found[1]
 
 
-def test_marks_become_badges_and_leave_the_code_that_runs() -> None:
+def test_marks_become_badges_and_leave_the_code_as_it_runs() -> None:
     text = body(legend(), code(KERAS, "keras"), code(TF2, "tf2"))
     keras, tf2 = pane(text, "keras"), pane(text, "tf2")
     assert plain(keras) == "layer = 1  # (b, 10)\nloss = 2\nagain = 3\n"
@@ -41,7 +41,7 @@ def test_marks_become_badges_and_leave_the_code_that_runs() -> None:
     assert 'aria-label="1: the Dense layer"' in keras
 
 
-def test_legend_names_each_idea_and_leads_to_its_line() -> None:
+def test_legend_names_each_idea_and_links_to_its_line() -> None:
     text = body(legend(), code(KERAS, "keras"), code(TF2, "tf2"))
     assert "<code>Dense</code> layer</a></li>" in text
     for number in (1, 2):
@@ -51,7 +51,7 @@ def test_legend_names_each_idea_and_leads_to_its_line() -> None:
         assert f'href="#digits-idea-{number}"' in pane(text, "tf2")
 
 
-def test_lines_of_one_idea_share_a_key_that_is_their_section_s_own() -> None:
+def test_lines_of_one_idea_share_a_key_of_their_section() -> None:
     cells = (legend(), code(KERAS, "keras"), code(TF2, "tf2"))
     text = page(executed(*cells), executed(*cells, name="03_again"))
     assert text.count('data-idea="digits-idea-2"') == 1 + 2 + 1
@@ -69,7 +69,7 @@ def test_lines_of_one_idea_share_a_key_that_is_their_section_s_own() -> None:
         ),
         (NAMES, "x = 1  # (1)", TF2, r"mark \(2\) has no counterpart in Keras"),
         ("1. layer", KERAS, TF2, r"mark \(2\) has no name: add '2\. …'"),
-        (f"{NAMES}\n3. update", KERAS, TF2, r"names \(3\), 'update', and no line"),
+        (f"{NAMES}\n3. update", KERAS, TF2, r"names \(3\), 'update', but no line"),
         ("1. layer\n3. loss", KERAS, TF2, r"numbered from 1, not \[1, 3\]"),
         ("no list", KERAS, TF2, r"numbered from 1, not \[\]"),
     ],
@@ -92,7 +92,7 @@ def test_only_the_end_of_a_line_is_a_mark() -> None:
     assert marks.without(source).endswith("c = 3")
 
 
-def test_name_cannot_bring_markup_into_the_page() -> None:
+def test_name_adds_no_markup_to_the_page() -> None:
     name = '<img src=x onerror=alert(1)> "quoted"'
     text = body(
         legend(f"1. {name}"), code("x  # (1)", "keras"), code("y  # (1)", "tf2")
@@ -101,7 +101,7 @@ def test_name_cannot_bring_markup_into_the_page() -> None:
     assert "&lt;img src=x onerror=alert(1)&gt; &quot;quoted&quot;" in text
 
 
-def test_check_takes_any_order_and_any_number_of_lines() -> None:
+def test_check_accepts_marks_in_any_order_and_no_marks() -> None:
     marks.check({"Keras": {1, 2}, "TensorFlow 2": {2, 1}}, {1: "a", 2: "b"})
     marks.check({}, {})
     with pytest.raises(MarkError):

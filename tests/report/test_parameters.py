@@ -7,7 +7,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kvt.report import notebooks
-from kvt.report.parameters import Parameter, ParameterError, check, injected, read
+from kvt.report.parameters import Parameter, ParameterError, check, read
 
 LINE = Path(__file__).parents[1] / "fixtures" / "sections" / "01_line.ipynb"
 
@@ -30,7 +30,7 @@ def test_names_types_defaults_and_comments_are_read_without_running() -> None:
     }
 
 
-def test_type_is_the_annotation_else_the_defaults() -> None:
+def test_type_comes_from_the_annotation_or_else_the_default() -> None:
     found = read(notebook("a: float = 1\nb = 2\nc = '#'  # why # so\nd = -1e-3"))
     assert [(p.type, p.default) for p in found.values()] == [
         (float, 1.0),
@@ -46,18 +46,9 @@ def test_notebook_without_parameters_has_none() -> None:
 
 
 @pytest.mark.parametrize("line", ["a: int = 1.5", "a = [1]", "a = f()", "a: list = 1"])
-def test_parameters_cell_with_another_type_is_refused(line: str) -> None:
+def test_parameters_cell_with_another_type_is_rejected(line: str) -> None:
     with pytest.raises(ParameterError, match="in the parameters cell"):
         read(notebook(line))
-
-
-def test_injected_values_are_read() -> None:
-    source = '# Parameters\nepochs = 3\ndataset = "a \\"b\\""\nshuffle = False\n'
-    assert injected(notebook(source, "injected-parameters")) == {
-        "epochs": 3,
-        "dataset": 'a "b"',
-        "shuffle": False,
-    }
 
 
 @pytest.mark.parametrize(
@@ -80,7 +71,7 @@ def test_injected_values_are_read() -> None:
     ],
     ids=repr,
 )
-def test_values_become_the_parameters_type(
+def test_value_takes_the_type_of_its_parameter(
     name: str, value: object, expected: object
 ) -> None:
     checked = check({name: value}, read(notebooks.read(LINE)))[name]
@@ -110,12 +101,12 @@ def test_values_become_the_parameters_type(
     ],
     ids=repr,
 )
-def test_wrong_type_is_refused_with_value_rule_and_mend(
+def test_wrong_type_is_rejected_with_value_rule_and_fix(
     name: str, value: object, wanted: str
 ) -> None:
-    with pytest.raises(ParameterError) as refusal:
+    with pytest.raises(ParameterError) as failure:
         check({name: value}, read(notebooks.read(LINE)))
-    message = str(refusal.value)
+    message = str(failure.value)
     assert repr(value) in message
     assert wanted in message
     assert f"try {name} " in message
@@ -124,21 +115,21 @@ def test_wrong_type_is_refused_with_value_rule_and_mend(
 @pytest.mark.parametrize(
     ("name", "value"), [("epochs", "-1"), ("learning_rate", "0"), ("dataset", "cifar")]
 )
-def test_value_out_of_range_is_refused(name: str, value: str) -> None:
+def test_value_out_of_range_is_rejected(name: str, value: str) -> None:
     with pytest.raises(ParameterError, match=f"{name} is .*; it must be .*; .+"):
         check({name: value}, read(notebooks.read(LINE)))
 
 
-def test_unknown_name_is_refused_with_what_there_is_and_a_guess() -> None:
-    with pytest.raises(ParameterError) as refusal:
+def test_unknown_name_is_rejected_with_the_known_ones_and_a_guess() -> None:
+    with pytest.raises(ParameterError) as failure:
         check({"epohcs": "3"}, read(notebooks.read(LINE)))
-    assert str(refusal.value) == (
+    assert str(failure.value) == (
         "unknown parameter 'epohcs'; this notebook has: dataset, epochs, "
         "learning_rate, results_path, shuffle (did you mean 'epochs'?)"
     )
 
 
-def test_file_that_is_no_notebook_is_named(tmp_path: Path) -> None:
+def test_file_that_is_not_a_notebook_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.ipynb").write_text("{}")
     (tmp_path / "b.ipynb").write_text("not JSON")
     for name in ("a", "b"):
@@ -155,7 +146,7 @@ def test_written_notebook_is_read_back(tmp_path: Path) -> None:
     assert nbformat.read(tmp_path / "a.ipynb", as_version=4) == original
 
 
-def test_parameters_cell_that_is_not_python_is_refused() -> None:
+def test_parameters_cell_that_is_not_python_is_rejected() -> None:
     with pytest.raises(
         ParameterError, match="not Python: invalid syntax in its line 1"
     ):

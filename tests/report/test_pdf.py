@@ -10,20 +10,20 @@ from kvt.report.pdf import PrintError
 SECTIONS = Path(__file__).parents[1] / "fixtures" / "sections"
 
 
-def test_without_a_browser_the_report_is_refused_before_any_notebook_runs(
+def test_pdf_without_a_browser_is_rejected_before_any_notebook_runs(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     words = ["--notebooks", str(SECTIONS), "--output", str(tmp_path / "reports")]
     assert main(["report", "--pdf", *words]) == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert "no chromium or chromium-browser or google-chrome on the PATH" in said.err
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert "no chromium or chromium-browser or google-chrome on the PATH" in printed.err
     assert not (tmp_path / "reports").exists()
 
 
 @pytest.mark.parametrize("line", ["echo no paper >&2; exit 3", "echo no paper >&2"])
-def test_browser_that_does_not_print_is_named_with_what_it_said(
+def test_browser_that_does_not_print_is_named_with_its_message(
     line: str, tmp_path: Path
 ) -> None:
     browser = tmp_path / "chromium"
@@ -34,7 +34,7 @@ def test_browser_that_does_not_print_is_named_with_what_it_said(
     assert [path.name for path in tmp_path.iterdir()] == ["chromium"]
 
 
-def test_report_without_its_pdf_leaves_none_of_another_run(tmp_path: Path) -> None:
+def test_report_without_a_pdf_deletes_an_older_one(tmp_path: Path) -> None:
     (tmp_path / "kvt.pdf").write_text("of an older report")
     build(SECTIONS, tmp_path, dataset="digits", parameters={})
     assert not (tmp_path / "kvt.pdf").exists()

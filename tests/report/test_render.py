@@ -1,3 +1,5 @@
+import base64
+import gzip
 import html
 import re
 from collections import Counter
@@ -7,12 +9,11 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from kvt.report import notebooks, parameters
-from kvt.report.build import find
 from kvt.report.markdown import highlight_python
 from kvt.report.maths import FormulaError, to_mathml
-from kvt.report.merge import Executed, RenderError, command
+from kvt.report.merge import RenderError, command
 from kvt.report.parameters import Parameter
+from kvt.report.plan import find, read
 from kvt.show import sources
 from tests.report.pages import ANSI, SCRIPT, SVG, body, code, executed, markdown, page
 
@@ -26,19 +27,22 @@ def test_equal_notebooks_give_equal_bytes() -> None:
 
 def test_committed_notebooks_become_one_small_page() -> None:
     directory = Path(__file__).parents[2] / "notebooks"
-    runs = [
-        Executed(path.stem, notebook, parameters.read(notebook), {})
-        for path in find(directory)
-        for notebook in (notebooks.read(path),)
-    ]
-    text = page(*runs)
+    chapters = read(find(directory))
+    text = page(*chapters)
     assert len(text.encode()) < 2.5e6
     assert text.index("<h1") < text.index('class="claim"') < text.index("<table>")
-    assert re.search(r'<a href="#[\w-]+-do-they-agree">0 ulp</a>', text)
-    assert page(*runs) == text
+    assert re.search(r'<a href="#[\w-]+-do-they-agree">0</a>', text)
+    programs = re.findall(r'download="(\w+)\.py\.gz"', text)
+    assert programs == [
+        "01_linear_regression",
+        "02_logistic_regression",
+        "03_feedforward_network",
+        "04_convolutional_network",
+    ]
+    assert page(*chapters) == text
 
 
-def test_page_asks_nothing_of_anybody() -> None:
+def test_page_loads_nothing() -> None:
     text = page(executed(markdown("[a link](https://keras.io)"), code("1")))
     assert "default-src 'none'" in text.replace("&#39;", "'")
     assert text.count("<script") == 1
@@ -86,10 +90,10 @@ def test_row_puts_each_dialect_with_its_outputs_under_its_name() -> None:
     ):
         for words in expected:
             assert words in part
-    assert "·" not in row[1]  # the caption stands for the first line
+    assert "·" not in row[1]  # the caption replaces the first line
 
 
-def test_code_is_marked_up_where_it_has_a_color_and_nowhere_else() -> None:
+def test_only_code_with_a_color_of_its_own_is_marked_up() -> None:
     source = "def f(a):  # <why>\n\treturn a[0] + 'b' @ c\n\n\nx = f\n"
     marked = highlight_python(source)
     assert html.unescape(re.sub("<[^>]*>", "", marked)) == source
@@ -98,7 +102,7 @@ def test_code_is_marked_up_where_it_has_a_color_and_nowhere_else() -> None:
     assert marked.count("<span") == marked.count("</span")
 
 
-def test_second_row_without_prose_is_a_row_of_its_own() -> None:
+def test_second_row_without_prose_is_a_separate_row() -> None:
     dialects = [code("1", "keras"), code("2", "tf2")]
     assert (
         body(*dialects, *(code("3", "keras"), code("4", "tf2"))).count(
@@ -108,7 +112,7 @@ def test_second_row_without_prose_is_a_row_of_its_own() -> None:
     )
 
 
-def test_hidden_input_leaves_only_its_output() -> None:
+def test_cell_with_hidden_input_shows_only_its_output() -> None:
     text = body(code("plot()", "hide-input", text__plain="a curve"))
     assert "plot" not in text
     assert "a curve" in text
@@ -126,26 +130,61 @@ def test_parameters_are_a_table_and_the_command_repeats_the_run() -> None:
     assert "papermill notebooks/02_digits.ipynb out.ipynb -p epochs 5</code>" in text
     assert "of the &lt;weights&gt;" in text
     assert "<code>epochs = 5</code>, <code>seed = 7</code>" in text
-    assert '<pre class="code" tabindex="0"><code><span' not in text  # no such cell
+    assert '<pre class="code" tabindex="0"><code><span' not in text  # no code cell
     assert 'download="02_digits.ipynb.gz"' in text
 
 
+def test_program_is_offered_as_a_file_without_marks() -> None:
+    source = "# TensorFlow 2 · Whole program\nimport tensorflow\n\nx = 'é'  # (1)\n\n"
+    text = page(
+        executed(
+            markdown("1. what x is", "legend"),
+            code("x = 1  # (1)", "keras"),
+            code(source, "tf2", "program"),
+        )
+    )
+    link = re.search(
+        r'<a href="data:application/gzip;base64,([^"]+)" '
+        r'download="02_digits\.py\.gz">Download this program</a> '
+        r"<code>02_digits\.py</code>",
+        text,
+    )
+    assert link is not None
+    program = gzip.decompress(base64.b64decode(link[1])).decode()
+    assert program == ("# TensorFlow 2 · Whole program\nimport tensorflow\n\nx = 'é'\n")
+    pane = text.split('<div class="dialect tf2">')[1].split("</div>")[0]
+    assert link[0] in pane
+
+
+def test_program_with_hidden_input_can_still_be_downloaded() -> None:
+    text = body(code("import hidden", "program", "hide-input"))
+    assert 'download="02_digits.py.gz"' in text
+    assert "hidden" not in re.sub(r"base64,[\w+/=]+", "", text)
+
+
+def test_second_program_in_a_notebook_fails() -> None:
+    with pytest.raises(RenderError, match=r"02_digits\.ipynb: more than one cell"):
+        body(code("1", "program"), code("2", "program"))
+
+
 def test_command_is_quoted_for_the_shell_and_for_papermill() -> None:
-    assert command("01_a", {}) == "papermill notebooks/01_a.ipynb out.ipynb"
-    assert command("01_a", {"name": "a b'c", "number": "1e5", "on": True}).endswith(
+    known = {name: Parameter(name, str, "", "") for name in ("name", "number", "on")}
+    values = {"name": "a b'c", "number": "1e5", "on": True}
+    assert command(executed()) == "papermill notebooks/02_digits.ipynb out.ipynb"
+    assert command(executed(parameters=known, values=values)).endswith(
         """ -p name 'a b'"'"'c' -r number 1e5 -p on True"""
     )
 
 
-def test_results_path_changes_nothing_and_is_no_difference() -> None:
+def test_results_path_is_not_a_changed_parameter() -> None:
     path = Parameter("results_path", str, "", "")
     run = executed(
         parameters={"results_path": path}, values={"results_path": "results/a.json"}
     )
-    assert run.changed() == {}
+    assert run.changed == {}
 
 
-def test_headings_have_one_top_and_unique_ids() -> None:
+def test_page_has_one_h1_and_unique_ids() -> None:
     section = (markdown("## Model\n\n### Model"), markdown("## Model"))
     text = page(executed(*section), executed(*section, name="03_again"))
     ids = re.findall(r' id="([^"]+)"', text)
@@ -168,7 +207,7 @@ def test_no_heading_skips_a_level_and_siblings_stay_siblings() -> None:
     ]
 
 
-def test_titled_blocks_of_code_stand_abreast_wherever_they_come_from() -> None:
+def test_titled_blocks_of_code_are_shown_side_by_side() -> None:
     pair = sources.beside({"TensorFlow 1": "a < 1", "ours <b>": "b = 2"}).text
     alone = sources.beside({"alone": "c = 3"}).text
 
@@ -185,18 +224,18 @@ def test_titled_blocks_of_code_stand_abreast_wherever_they_come_from() -> None:
         assert '<div class="source titled"><p class="name">alone</p>' in rest
 
 
-def test_link_between_notebooks_becomes_one_between_sections() -> None:
+def test_link_between_notebooks_becomes_a_link_between_sections() -> None:
     link = "[there](02_digits.ipynb#Do-they-agree?) and [a](b.html)"
     text = body(markdown(f"## Do they agree?\n\n{link}"))
     assert 'href="#digits-do-they-agree">there</a>' in text
 
 
-def test_link_to_a_heading_that_is_not_there_fails() -> None:
+def test_link_to_a_missing_heading_fails() -> None:
     with pytest.raises(RenderError, match="leads to '#digits-nowhere'"):
         body(markdown("[there](02_digits.ipynb#Nowhere)"))
 
 
-def test_a_link_to_a_section_that_is_not_in_the_report_is_its_words_alone() -> None:
+def test_link_to_a_notebook_outside_the_report_becomes_plain_text() -> None:
     text = body(
         markdown("See [the other](09_other.ipynb#Here) and [this](02_digits.ipynb)")
     )
@@ -231,7 +270,7 @@ def test_only_a_formula_and_its_point_are_kept_together() -> None:
         r"\href{javascript:alert(1)}{x}",
     ],
 )
-def test_formula_beyond_mathml_fails_by_name(formula: str) -> None:
+def test_formula_that_mathml_cannot_express_fails_by_name(formula: str) -> None:
     with pytest.raises(FormulaError, match="cannot become MathML"):
         to_mathml(formula, display=False)
     with pytest.raises(RenderError) as failure:
@@ -277,7 +316,7 @@ def test_markup_anywhere_in_a_notebook_cannot_run() -> None:
     assert "\x1b" not in markup
 
 
-def test_figure_stands_inline_captioned_and_with_ids_of_its_own() -> None:
+def test_figure_is_inline_with_a_caption_and_unique_ids() -> None:
     cell = code("plot()", **{"image__svg+xml": SVG, "text__plain": "a falling line"})
     first = body(cell)
     assert 'role="img" aria-labelledby="figure-2-1-caption"' in first
@@ -333,12 +372,12 @@ def test_notebook_without_a_title_fails() -> None:
         page(run)
 
 
-def test_image_from_elsewhere_fails() -> None:
+def test_image_from_a_file_or_the_web_fails() -> None:
     with pytest.raises(RenderError, match=r"image 'https://example\.org/a\.png'"):
         page(executed(markdown("![a](https://example.org/a.png)")))
 
 
-def test_provenance_says_where_it_came_from() -> None:
+def test_provenance_is_shown() -> None:
     text = page(executed())
     for fact in ("the digits, as asked for", "5eed", "Z80", "unknown"):
         assert fact in text

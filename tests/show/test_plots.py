@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kvt.show import costs, graphs, images, plots, ranking
+from kvt.show import causes, costs, graphs, images, plots
 from kvt.show.graphs import Node
 from kvt.show.plots import Picture
 
@@ -62,7 +62,7 @@ FIGURES: dict[str, Callable[[], Picture]] = {
     "class_weights": lambda: images.class_weights(DENSE[:, :10]),
     "hidden_weights": lambda: images.hidden_weights(DENSE),
     "filters": lambda: images.filters(KERNELS),
-    "causes": lambda: ranking.causes(EFFECTS),
+    "causes": lambda: causes.rank(EFFECTS),
     "graph": lambda: graphs.draw(dict.fromkeys(LABELS, GRAPH)),
     "speed": lambda: costs.speed(MODELS),
 }
@@ -283,13 +283,13 @@ def test_confusion_matrix_counts_labels_by_row_and_predictions_by_column():
 
 
 def test_causes_are_ranked_by_the_loss_then_by_the_weights():
-    shown = [text for text in texts(ranking.causes(EFFECTS)) if text in EFFECTS]
+    shown = [text for text in texts(causes.rank(EFFECTS)) if text in EFFECTS]
     # "Rounding" and "Report" change the loss by 1.5e-8 and by 0.
     assert shown == ["Sum", "Line", "Order", "Rounding", "Report"]
 
 
 def test_causes_are_grouped_in_words_by_what_every_processor_agrees_on():
-    assert ranking.causes(EFFECTS).alt == (
+    assert causes.rank(EFFECTS).alt == (
         "What 5 causes change. The loss by 0.1 or more: Sum; Line. "
         "The loss by less: Order. The accuracy alone: Report. "
         "Both by less than 0.00001, by rounding: Rounding."
@@ -297,11 +297,11 @@ def test_causes_are_grouped_in_words_by_what_every_processor_agrees_on():
 
 
 def test_zero_and_nan_have_places_of_their_own():
-    picture = ranking.causes(EFFECTS)
+    picture = causes.rank(EFFECTS)
     assert texts(picture).count("0") == 2  # a scale each
     assert texts(picture).count("NaN") == 1
     finite = {"Line": EFFECTS["Line"]}
-    assert "NaN" not in texts(ranking.causes(finite))
+    assert "NaN" not in texts(causes.rank(finite))
     assert not re.search(r"nan|inf\b", picture.svg)
 
 
@@ -339,7 +339,7 @@ def test_names_of_close_modes_do_not_touch_each_other_or_the_title(times):
 
 def test_more_causes_make_a_taller_figure_of_the_same_width():
     few, many = (
-        ranking.causes({f"{i}": EFFECTS["Sum"] for i in range(n)}).svg for n in (3, 30)
+        causes.rank({f"{i}": EFFECTS["Sum"] for i in range(n)}).svg for n in (3, 30)
     )
     (w1, h1), (w2, h2) = (
         re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
@@ -402,15 +402,15 @@ def test_markup_in_a_label_stays_text():
             lambda: costs.speed({"Line": {"Keras": (42, {"graph": 0.0})}}),
             "Line's Keras takes 0.0 µs per example; it must be above 0",
         ),
-        (lambda: ranking.causes({}), "effects is empty"),
-        (lambda: ranking.causes({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),
+        (lambda: causes.rank({}), "effects is empty"),
+        (lambda: causes.rank({"Sum": {"loss": [1.0]}}), "Sum's weights is None"),
         (
-            lambda: ranking.causes({"Sum": {"loss": [-1.0], "weights": [0.0]}}),
-            r"Sum's loss is \[-1.0\]; .*take them abs",
+            lambda: causes.rank({"Sum": {"loss": [-1.0], "weights": [0.0]}}),
+            r"Sum's loss is \[-1.0\]; .*use abs",
         ),
         (
-            lambda: ranking.causes({"Sum": {"loss": [np.nan], "weights": [0.0]}}),
-            "NaN for infinite",
+            lambda: causes.rank({"Sum": {"loss": [np.nan], "weights": [0.0]}}),
+            "infinity for NaN",
         ),
     ],
 )

@@ -1,5 +1,5 @@
-// What a reader can do with the page. The page is complete without any of it: controls
-// are shown, and dialects hidden, by what the first lines set on the root element.
+// The page's controls. Without this script the page is complete: attributes that the
+// script sets on the root element show the controls and hide dialects.
 (() => {
   "use strict";
 
@@ -11,7 +11,7 @@
   const find = (selector, within = document) => within.querySelector(selector);
   const all = (selector, within = document) => [...within.querySelectorAll(selector)];
 
-  // Storage can be forbidden, and then throws: the page forgets, and works.
+  // Storage throws where it is forbidden: then the page works and remembers nothing.
   const memory = {
     get(name) {
       try {
@@ -34,7 +34,7 @@
     return element;
   }
 
-  // Does something that moves the page, and leaves `place` where the reader sees it.
+  // Makes a change that moves the page, and keeps `place` at the same height.
   function keeping(place, change) {
     const before = place?.getBoundingClientRect().top;
     change();
@@ -44,8 +44,8 @@
     if (bottom - top + before < BAR) place.scrollIntoView({ behavior: "instant" });
   }
 
-  // What the reader looks at: the first heading or row that begins in the window, or the
-  // row that fills it.
+  // Returns what the reader looks at: the first heading or row that begins in the
+  // window, or else the row that fills it.
   function here() {
     const places = all("main :is(h2, h3, h4, .dialects)").filter((place) =>
       place.checkVisibility(),
@@ -55,8 +55,8 @@
     return tops[first] < innerHeight ? places[first] : places.at(first - 1);
   }
 
-  // Dialects: one choice for the whole page. `dialect` is the phone's tab, `tensorflow`
-  // what stands beside Keras where there is room.
+  // Dialects: one choice for the whole page. `dialect` is the selected tab on a phone,
+  // `tensorflow` the column beside Keras on a wide screen.
 
   const DIALECTS = ["keras", "tf2", "tf1"];
 
@@ -79,11 +79,11 @@
     address.searchParams.set("dialect", dialect);
     try {
       history.replaceState(null, "", address);
-    } catch {} // some browsers let no local file do that
+    } catch {} // some browsers forbid this to local files
     reflect();
   }
 
-  // Makes switch and tabs say what is shown.
+  // Makes the switch and the tabs show the choice.
   function reflect() {
     const { dialect, tensorflow } = root.dataset;
     for (const input of all(".switch input")) input.checked = input.value === tensorflow;
@@ -93,7 +93,7 @@
       tab.tabIndex = selected ? 0 : -1;
     }
     for (const tabs of all(".tabs")) {
-      // A row without the chosen dialect shows all that it has.
+      // A row without the chosen dialect shows all its dialects.
       tabs.hidden = !all("[role=tab]", tabs).some((tab) => tab.value === dialect);
       for (const tab of all("[role=tab]", tabs)) {
         const pane = document.getElementById(tab.getAttribute("aria-controls"));
@@ -149,7 +149,7 @@
     reflect();
   }
 
-  // Marks: lines that do the same light up together, with the legend's name for it.
+  // Marks: lines that do the same light up together, with their name from the legend.
 
   let card = null;
 
@@ -160,7 +160,7 @@
     for (const mark of all(".lit .mark")) placeLabel(mark);
   }
 
-  // The label stands beside the mark, or below it where the pane ends before that.
+  // Puts the label beside the mark, or below it if the pane ends too early.
   function placeLabel(mark) {
     mark.classList.remove("below");
     const label = 1.5 * parseFloat(getComputedStyle(mark).fontSize)
@@ -170,8 +170,8 @@
     mark.classList.toggle("below", label > room);
   }
 
-  // Scrolls into view what another dialect has for a line. At once for the keyboard:
-  // its next step scrolls by itself, and what it is on has to stay in sight.
+  // Scrolls a line's counterparts in other dialects into view. Instantly for the
+  // keyboard: its next step scrolls too, and the focused line has to stay in view.
   function reveal(line, within, behavior = "instant") {
     const nearest = { block: "nearest", inline: "nearest" };
     const own = line.closest(".dialect");
@@ -185,14 +185,14 @@
     if (behavior === "instant") find(".mark", line).scrollIntoView(nearest);
   }
 
-  // Goes to a line, wherever it is hidden.
+  // Goes to a line, even if it is hidden.
   function visit(line) {
     uncover(line);
     find(".mark", line).focus({ preventScroll: true });
     line.scrollIntoView({ block: "center" });
   }
 
-  // Ends the filter where it leaves a line alone.
+  // Clears the filter if it hides all counterparts of a line.
   function regain(line) {
     const others = all(`.line[data-idea="${line.dataset.idea}"]`).filter(
       (other) => other.closest(".dialect") !== line.closest(".dialect"),
@@ -206,7 +206,7 @@
     card = null;
   }
 
-  // On a phone the counterparts are in hidden tabs: a card shows them, and leads there.
+  // On a phone the counterparts are in hidden tabs: a card shows them and links there.
   function openCard(line) {
     closeCard();
     const mark = find(".mark", line);
@@ -232,7 +232,7 @@
       });
       card.append(there);
     }
-    // In the row, so that it follows the mark for the keyboard.
+    // In the row, so that the keyboard reaches it after the mark.
     line.closest(".dialects").append(card);
   }
 
@@ -244,11 +244,11 @@
     const focused = () => ideaAt(document.activeElement);
     document.addEventListener("pointermove", (event) => (pointer = place(event)));
     document.addEventListener("pointerover", (event) => {
-      if (place(event) === pointer) return; // the page has moved, not the pointer
+      if (place(event) === pointer) return; // the page moved, not the pointer
       clearTimeout(resting);
       const one = ideaAt(event.target);
       light((one ?? focused())?.dataset.idea);
-      // Passing over a line should not scroll the page: resting on it does.
+      // A pointer that passes over a line does not scroll the page; one that rests does.
       const row = one?.closest(".dialects");
       if (!row || !wide.matches) return;
       resting = setTimeout(() => reveal(one, row, "smooth"), 200);
@@ -284,7 +284,7 @@
     });
   }
 
-  // Contents: where the reader is.
+  // Contents: mark the reader's place.
 
   function startContents() {
     const contents = find(".contents");
@@ -322,14 +322,14 @@
     update();
   }
 
-  // Keeps the current entry in sight where the contents themselves scroll.
+  // Keeps the current entry in view if the contents themselves scroll.
   function follow(contents, link) {
     const [box, own] = [contents, link].map((each) => each.getBoundingClientRect());
     if (own.top < box.top + 40) contents.scrollTop += own.top - box.top - 40;
     if (own.bottom > box.bottom - 40) contents.scrollTop += own.bottom - box.bottom + 40;
   }
 
-  // A link, from here or elsewhere, may lead to what the reader's choices hide.
+  // A link may lead to something that the reader's choices hide.
   function arrive(hash) {
     const target = document.getElementById(decodeURIComponent(hash.slice(1)));
     if (!target || target.checkVisibility()) return;
@@ -345,13 +345,13 @@
     if (details) details.open = true;
   }
 
-  // A new tab or window, which the page has no part in.
+  // Whether the click opens a new tab or window: the browser does that.
   function isForBrowser(event) {
     return event.ctrlKey || event.metaKey || event.shiftKey;
   }
 
   function startLinks() {
-    // A click on a link to where the address already leads changes no hash.
+    // A click on a link to the current address does not change the hash.
     document.addEventListener("click", (event) => {
       const link = event.target.closest("a[href^='#']");
       if (link && !event.defaultPrevented && !isForBrowser(event)) arrive(link.hash);
@@ -366,7 +366,7 @@
     input.dispatchEvent(new Event("input"));
   }
 
-  // Filter: parts of the page, from one heading to the next, that hold the words.
+  // Filter: show the parts of the page, heading to heading, that contain the words.
 
   function split() {
     const parts = [];
@@ -390,8 +390,8 @@
       ? NodeFilter.FILTER_REJECT
       : NodeFilter.FILTER_ACCEPT;
 
-  // Ranges of the words in a block, across the elements that color its code, but not
-  // from one cell or paragraph to the next.
+  // Finds the words in a block: across the elements that color code, but not from one
+  // cell or paragraph to the next.
   function ranges(block, words) {
     const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT, isText);
     let last = null;
@@ -400,7 +400,7 @@
     let text = "";
     while (walker.nextNode()) {
       const holder = walker.currentNode.parentElement.closest(APART);
-      if (holder !== last) text += "\n"; // no search field can hold that
+      if (holder !== last) text += "\n"; // a search field cannot contain it
       last = holder;
       starts.push(text.length);
       nodes.push(walker.currentNode);
@@ -424,7 +424,7 @@
     const input = find("#filter");
     const output = find(".filter output");
     const parts = split();
-    const opened = new Set(); // folded code that was opened for what it holds
+    const opened = new Set(); // folded code that the filter opened
 
     function narrow(words) {
       const hits = [];
@@ -442,7 +442,7 @@
       for (const { section, blocks, shown } of parts) {
         const kept = parts.some((part) => part.section === section && part.shown);
         section.classList.toggle("elsewhere", !kept);
-        // A section's title stays above whatever is found in it.
+        // A section's title stays above the parts that match.
         for (const block of blocks) {
           const title = kept && block === section.firstElementChild;
           block.classList.toggle("elsewhere", !shown && !title);
@@ -457,11 +457,11 @@
       }
       const hit = `${hits.length} ${hits.length === 1 ? "hit" : "hits"}`;
       if (!words) output.value = "";
-      else if (!count) output.value = "Found nowhere";
+      else if (!count) output.value = "No hits";
       else output.value = `${hit} in ${count} of ${parts.length} parts`;
     }
 
-    // Shows a dialect that is not chosen, and code that is folded.
+    // Shows a dialect that is not chosen, and opens folded code.
     function unfold(element) {
       element.closest(".dialect")?.classList.add("found");
       const details = element.closest("details:not([open])");
@@ -482,7 +482,7 @@
     });
   }
 
-  // Fold all code; the summary of each piece folds that one.
+  // Fold all code; the summary of a single piece folds that piece.
 
   function startFolding() {
     const button = find("#fold");
@@ -496,13 +496,13 @@
     name(button, "Fold code");
   }
 
-  // Names a button whose word is hidden where it is narrow.
+  // Names a button whose word is hidden on a narrow screen.
   function name(button, text) {
     button.ariaLabel = text;
     button.title = text;
   }
 
-  // Copy: the marks are no text, so the code's text is what runs.
+  // Copy: marks are not text, so the copied code runs.
 
   async function copy(code, button) {
     let done = "Copied";
@@ -524,8 +524,8 @@
     }
   }
 
-  // Notebooks are in the page packed by gzip, a fifth of their size, and are downloaded
-  // unpacked. Where this does not work, the link gives them packed.
+  // Downloads: the page contains notebooks and programs compressed by gzip. A click
+  // decompresses the file. Browsers that cannot do that download it compressed.
 
   async function unpacked(link) {
     const packed = Uint8Array.from(atob(link.href.split(",")[1]), (c) => c.charCodeAt());
@@ -545,7 +545,7 @@
     }
   }
 
-  // Theme: the system's, until the reader wants the other one.
+  // Theme: the system's, until the reader chooses the other one.
 
   function paint(theme) {
     if (theme) root.dataset.theme = theme;
@@ -569,7 +569,7 @@
     update();
   }
 
-  // What scrolls can be reached by the keyboard; what does not is no stop on the way.
+  // Only boxes that scroll can be reached by the keyboard.
   function startScrollers() {
     const observer = new ResizeObserver((entries) => {
       for (const { target } of entries) {
@@ -582,7 +582,7 @@
     for (const scroller of scrollers) observer.observe(scroller);
   }
 
-  // Before the first paint: nothing is to jump.
+  // Before the first paint, so that nothing jumps.
   const theme = memory.get("theme");
   if (["light", "dark"].includes(theme)) paint(theme);
   remembered();

@@ -1,13 +1,12 @@
-"""Several notebooks at once: what they leave, how they go, how they end."""
+"""A report's notebooks: run at once, taken from the cache, failed, interrupted."""
 
-import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,13 +15,13 @@ import pytest
 from kvt.report import notebooks
 from kvt.report.build import build
 from kvt.report.notebooks import ExecutionError
-from kvt.report.parallel import Overview
 from tests.report.pages import code, markdown, written
 
 SECTIONS = Path(__file__).parents[1] / "fixtures" / "sections"
 NAMES = ("01_line", "02_digits", "08_comparison")
 KVT = "import sys; from kvt.cli import main; sys.exit(main())"
-# Says where its kernel and what that has started are, and waits for the end.
+LIMIT = 60  # seconds for a process to get somewhere; it takes a few
+# Writes the ids of its worker, its kernel and the kernel's child, then waits.
 HANGS = """
 import os
 import subprocess
@@ -33,7 +32,7 @@ child = subprocess.Popen(["sleep", "600"])
 Path({mark!r}).write_text(f"{{os.getppid()}} {{os.getpid()}} {{child.pid}}")
 time.sleep(600)
 """
-# How many threads share a convolution's gradient decides in which order it is summed.
+# The number of threads decides the order in which a convolution's gradient is summed.
 CONVOLUTION = """
 import hashlib
 import numpy as np
@@ -52,20 +51,6 @@ print(hashlib.sha256(gradient().numpy().data).hexdigest())
 """
 
 
-class Clock:
-    """Seconds that pass when told to."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def files(directory: Path) -> dict[str, bytes]:
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
@@ -76,7 +61,7 @@ def files(directory: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """The tiny sections in a directory of their own, beside an old report."""
+    """A directory with the tiny notebooks and an old report."""
     shutil.copytree(SECTIONS, tmp_path / "notebooks")
     (tmp_path / "reports").mkdir()
     (tmp_path / "reports" / "index.html").write_text("old")
@@ -85,7 +70,7 @@ def place(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, bytes]]:
-    """The cache that a report on the tiny sections left, and that report."""
+    """The cache and the files of a report on the tiny notebooks."""
     place = tmp_path_factory.mktemp("first")
     shutil.copytree(SECTIONS, place / "notebooks")
     return place / "cache", report(place)
@@ -93,13 +78,13 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, byt
 
 @pytest.fixture
 def again(place: Path, first: tuple[Path, object]) -> Path:
-    """The tiny sections with the cache of their first report."""
+    """A directory with the tiny notebooks and the cache of their first report."""
     shutil.copytree(first[0], place / "cache")
     return place
 
 
 def report(place: Path, **options: object) -> dict[str, bytes]:
-    """Everything that the report on the place's notebooks consists of."""
+    """Make the report on the place's notebooks; return its files."""
     output = place / "reports"
     settings = {"dataset": "digits", "parameters": {}, "cache": place / "cache"}
     build(place / "notebooks", output, **(settings | options))
@@ -107,7 +92,7 @@ def report(place: Path, **options: object) -> dict[str, bytes]:
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """What was said of each notebook; that it took seconds counts as `ran`."""
+    """Return each notebook's last state: "from the cache", or "ran" in some seconds."""
     lines = [
         line for line in capsys.readouterr().out.splitlines() if ".ipynb: " in line
     ]
@@ -115,7 +100,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     return {k: v if v == "from the cache" else "ran" for k, v in said.items()}
 
 
-def test_results_are_the_same_bits_for_every_number_of_jobs(tmp_path: Path) -> None:
+def test_results_are_the_same_bits_for_any_number_of_jobs(tmp_path: Path) -> None:
     output = tmp_path / "executed.ipynb"
     digests = set()
     for names in (["01_alone"], ["02_one", "03_other"]):
@@ -132,14 +117,14 @@ def test_results_are_the_same_bits_for_every_number_of_jobs(tmp_path: Path) -> N
     assert len(digest) == 65
 
 
-def test_report_is_the_same_bytes_for_every_number_of_jobs(
+def test_report_is_the_same_bytes_for_any_number_of_jobs(
     place: Path, first: tuple[object, dict[str, bytes]]
 ) -> None:
     assert report(place, jobs=1) == first[1]
     assert "results/01_line.json" in first[1]
 
 
-def test_unchanged_notebooks_are_not_run_again_and_leave_the_same_bytes(
+def test_unchanged_notebooks_come_from_the_cache_with_the_same_bytes(
     again: Path,
     first: tuple[object, dict[str, bytes]],
     capsys: pytest.CaptureFixture[str],
@@ -156,7 +141,7 @@ def test_force_runs_every_notebook_again(
     assert told(capsys) == dict.fromkeys(NAMES, "ran")
 
 
-def test_prose_is_rendered_anew_without_a_run(
+def test_changed_prose_is_rendered_without_a_run(
     again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = again / "notebooks" / "02_digits.ipynb"
@@ -168,7 +153,7 @@ def test_prose_is_rendered_anew_without_a_run(
         assert b"Which digit is it?" not in made[name]
 
 
-def test_changed_notebook_is_run_again_alone_with_the_comparison_after_it(
+def test_changed_notebook_runs_again_and_so_does_the_comparison(
     again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = again / "notebooks" / "02_digits.ipynb"
@@ -181,7 +166,7 @@ def test_changed_notebook_is_run_again_alone_with_the_comparison_after_it(
     ]
 
 
-def test_parameter_runs_those_that_have_it(
+def test_parameter_runs_the_notebooks_that_have_it(
     again: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report(again, parameters={"seed": 3})
@@ -194,19 +179,19 @@ def test_parameter_runs_those_that_have_it(
     assert told(capsys) == dict.fromkeys(NAMES, "from the cache")
 
 
-def test_tag_that_changes_the_page_is_never_served_stale(
+def test_changed_tag_changes_the_page(
     again: Path, first: tuple[object, dict[str, bytes]]
 ) -> None:
     path = again / "notebooks" / "02_digits.ipynb"
     notebook = notebooks.read(path)
     notebook.cells[-1].metadata["tags"] = ["hide-input"]
     notebooks.write(notebook, path)
-    code = b"mkdir("
-    assert code in first[1]["index.html"]
-    assert code not in report(again)["index.html"]
+    source = b"mkdir("
+    assert source in first[1]["index.html"]
+    assert source not in report(again)["index.html"]
 
 
-def test_damaged_entry_is_run_again(
+def test_notebook_with_a_damaged_cache_entry_runs_again(
     again: Path,
     first: tuple[object, dict[str, bytes]],
     capsys: pytest.CaptureFixture[str],
@@ -219,16 +204,16 @@ def test_damaged_entry_is_run_again(
     assert told(capsys)["02_digits"] == "from the cache"
 
 
-def test_cache_that_cannot_be_written_does_not_keep_the_report(
+def test_cache_that_cannot_be_written_does_not_stop_the_report(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "cache").write_text("no directory")
     assert "index.html" in report(place)
     said = capsys.readouterr().out
-    assert "02_digits.ipynb is not kept for the next time: " in said
+    assert "02_digits.ipynb is not cached: " in said
 
 
-def test_what_the_report_refuses_is_not_kept(
+def test_run_that_the_report_rejects_is_not_cached(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     noisy = code("import sys\nprint('a warning', file=sys.stderr)")
@@ -240,8 +225,8 @@ def test_what_the_report_refuses_is_not_kept(
     assert (place / "reports" / "index.html").read_text() == "old"
 
 
-def test_source_changed_during_a_run_keeps_nothing(place: Path) -> None:
-    # The cell stands for someone who saves a module while the notebook runs.
+def test_run_whose_inputs_changed_meanwhile_is_not_cached(place: Path) -> None:
+    # The cell does what someone does who saves a module while the notebook runs.
     lock = place / "requirements.lock"
     changes = code(f"from pathlib import Path\nPath({str(lock)!r}).write_text('new')")
     written(place / "notebooks" / "03_late.ipynb", markdown("# Late"), changes)
@@ -251,7 +236,7 @@ def test_source_changed_during_a_run_keeps_nothing(place: Path) -> None:
     assert not list((place / "cache").glob("03_late-*"))
 
 
-def test_failed_notebook_is_named_while_the_others_end_and_are_kept(
+def test_failed_notebook_is_named_and_the_others_are_cached(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in (("00_bad", "1 / 0"), ("03_worse", "int('x')")):
@@ -280,7 +265,7 @@ def test_failed_notebook_is_named_while_the_others_end_and_are_kept(
     }
 
 
-def test_lost_worker_fails_its_notebook_alone(
+def test_lost_worker_fails_only_its_notebook(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kills = code("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)")
@@ -292,7 +277,10 @@ def test_lost_worker_fails_its_notebook_alone(
 
 @pytest.fixture
 def hanging(place: Path) -> Iterator[tuple[Path, "subprocess.Popen[str]", list[int]]]:
-    """`kvt report` while its notebooks hang, and the processes that it has started."""
+    """`kvt report` while its notebooks hang, and the processes that it started.
+
+    SIGINT is ignored when it starts, as in a script's background job.
+    """
     marks = [place / "a", place / "b"]
     for number, mark in enumerate(marks):
         path = place / "notebooks" / f"0{number + 3}_hangs.ipynb"
@@ -300,20 +288,39 @@ def hanging(place: Path) -> Iterator[tuple[Path, "subprocess.Popen[str]", list[i
     words = ["report", "--dataset", "digits", "--jobs", "4"]
     for option, name in (("notebooks",) * 2, ("output", "reports"), ("cache",) * 2):
         words += [f"--{option}", str(place / name)]
-    running = subprocess.Popen(
-        [sys.executable, "-c", KVT, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    while not all(mark.exists() and mark.read_text() for mark in marks):
-        assert running.poll() is None, running.communicate()
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        running = subprocess.Popen(
+            [sys.executable, "-c", KVT, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    try:
+        until(
+            lambda: (
+                all(mark.exists() and mark.read_text() for mark in marks)
+                or running.poll() is not None
+            )
+        )
+        assert running.poll() is None, running.communicate(timeout=LIMIT)
+        ids = [int(number) for mark in marks for number in mark.read_text().split()]
+        yield place, running, ids
+    finally:
+        running.kill()
+        running.communicate(timeout=LIMIT)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds; fail after the limit."""
+    end = time.monotonic() + LIMIT
+    while not holds():
+        assert time.monotonic() < end, f"it did not happen within {LIMIT} s"
         time.sleep(0.05)
-    yield place, running, [int(x) for mark in marks for x in mark.read_text().split()]
-    running.kill()
-    running.communicate()
 
 
 def alive(process: int) -> bool:
@@ -323,13 +330,14 @@ def alive(process: int) -> bool:
         return False
 
 
-def test_interrupt_ends_every_kernel_and_leaves_the_old_report(
-    hanging: tuple[Path, "subprocess.Popen[str]", list[int]],
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_ends_every_kernel_and_keeps_the_old_report(
+    hanging: tuple[Path, "subprocess.Popen[str]", list[int]], number: int
 ) -> None:
     place, running, processes = hanging
     assert all(map(alive, processes))
-    os.killpg(running.pid, signal.SIGINT)
-    _, said = running.communicate()
+    os.killpg(running.pid, number)
+    _, said = running.communicate(timeout=LIMIT)
     assert (running.returncode, said) == (
         130,
         "kvt: interrupted; nothing was replaced\n",
@@ -339,81 +347,17 @@ def test_interrupt_ends_every_kernel_and_leaves_the_old_report(
     assert [path.name for path in (place / "reports").iterdir()] == ["index.html"]
 
 
-def test_kernels_end_with_a_report_that_is_killed(
+def test_kernels_end_when_the_report_is_killed(
     hanging: tuple[Path, "subprocess.Popen[str]", list[int]],
 ) -> None:
     place, running, processes = hanging
     running.kill()
-    running.wait()
-    while any(map(alive, processes)):  # or the test's time is over
-        time.sleep(0.05)
+    running.wait(timeout=LIMIT)
+    until(lambda: not any(map(alive, processes)))
     assert (place / "reports" / "index.html").read_text() == "old"
 
 
-def test_overview_says_of_each_notebook_what_it_is_doing() -> None:
-    clock, terminal = Clock(), Terminal()
-    cells = {"01_line.ipynb": 12, "02_digits.ipynb": 3, "08_comparison.ipynb": 4}
-    overview = Overview(cells, stream=terminal, clock=clock)
-    overview.starts("01_line.ipynb")
-    clock.now = 1.25
-    overview.cell("01_line.ipynb")
-    overview.cell("01_line.ipynb")
-    overview.ends("02_digits.ipynb", "from the cache")
-    drawn = terminal.getvalue().split("\x1b[3A")[-1]
-    assert drawn.replace("\x1b[K", "").replace("\r", "").splitlines() == [
-        "01_line.ipynb        cell 2 of 12        1.2 s",
-        "02_digits.ipynb      from the cache",
-        "08_comparison.ipynb  waits",
-    ]
-    clock.now = 61.5
-    overview.ends("01_line.ipynb", "done")
-    overview.starts("08_comparison.ipynb")
-    clock.now = 65.5
-    overview.ends("08_comparison.ipynb", "failed")
-    drawn = terminal.getvalue().split("\x1b[3A")[-1]
-    assert drawn.replace("\x1b[K", "").replace("\r", "").splitlines() == [
-        "01_line.ipynb        done               61.5 s",
-        "02_digits.ipynb      from the cache",
-        "08_comparison.ipynb  failed              4.0 s",
-    ]
-
-
-def test_overview_redraws_in_place_and_fits_the_terminal(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
-    monkeypatch.setenv("LINES", "4")
-    terminal = Terminal()
-    cells = {f"{number:02}_notebook.ipynb": 5 for number in range(9)}
-    overview = Overview(cells, stream=terminal, clock=Clock())
-    overview.draw()
-    first = terminal.getvalue()
-    overview.draw()
-    assert terminal.getvalue() == f"{first}\x1b[3A{first}"
-    assert first.count("\n") == 3
-    assert max(map(len, first.replace("\r\x1b[K", "").splitlines())) == 19
-
-
-def test_where_no_terminal_watches_each_notebook_gets_one_plain_line() -> None:
-    clock, stream = Clock(), io.StringIO()
-    cells = {"01_line.ipynb": 12, "02_digits.ipynb": 3, "03_bad.ipynb": 2}
-    overview = Overview(cells, stream=stream, clock=clock)
-    for name in ("01_line.ipynb", "03_bad.ipynb"):
-        overview.starts(name)
-        overview.cell(name)
-    overview.draw()
-    clock.now = 2.0
-    assert overview.ends("01_line.ipynb", "done") == 2.0
-    overview.ends("02_digits.ipynb", "from the cache")
-    overview.ends("03_bad.ipynb", "failed")
-    assert stream.getvalue().splitlines() == [
-        "01_line.ipynb: 2.0 s",
-        "02_digits.ipynb: from the cache",
-        "03_bad.ipynb: failed after 2.0 s",
-    ]
-
-
-def test_longest_notebook_of_the_last_run_begins_first(
+def test_longest_notebook_of_the_last_run_starts_first(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = {"01_line": 1.0, "02_digits": 2.0}

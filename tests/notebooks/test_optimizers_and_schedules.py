@@ -1,4 +1,4 @@
-"""Section 05, optimizers and schedules: written out, they are Keras's to the bit."""
+"""Optimizers and schedules, written out in raw TensorFlow, hold Keras's bits."""
 
 import re
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from kvt.compare import parity
 from kvt.show.tables import DIALECTS
 from tests.notebooks import recipes
 
+NOTEBOOK = "05_optimizers_and_schedules"
 OPTIMIZERS, SCHEDULES = "Optimizers", "Learning-rate schedules"
 SMALL = {"train_size": 60, "batch_size": 7, "epochs": 2, "validation_split": 0.25}
 ODD = (
@@ -29,7 +30,7 @@ ODD = (
     },
 )
 CLIPPING = "Gradient clipping by global norm"
-# What a row's cells use of the rows before it.
+# Cells of earlier rows that a row needs.
 USES = {
     "Nesterov": {"# TensorFlow 2 · Momentum"},
     "RMSprop": {"# TensorFlow 2 · Momentum"},
@@ -43,7 +44,7 @@ Change = Callable[[str], str]
 
 
 def title(cell: dict[str, Any]) -> str:
-    """Return the first line, which names dialect and row."""
+    """Return the cell's first line, which names its dialect and row."""
     line: str = cell["source"].split("\n")[0]
     return line
 
@@ -53,15 +54,15 @@ def row_of(cell: dict[str, Any]) -> str:
 
 
 def without_others(chapter: str, rows: set[str]) -> set[str]:
-    """Return the sources of cells that none of the rows needs.
+    """Return the sources of the chapter's cells that none of the rows needs.
 
-    What stands before the first row stays, and of what follows a row its first check
-    and the count of clipped steps.
+    The cells before the first row are needed. So are, after a row's own cells, its
+    first check and the count of clipped steps.
     """
     used = {line for row in rows for line in USES.get(row, ())}
     others: set[str] = set()
     row, checked = "", False
-    for cell in recipes.chapters()[chapter]:
+    for cell in recipes.chapters(NOTEBOOK)[chapter]:
         if row_of(cell):
             row, checked = row_of(cell), False
             keep = row in rows or title(cell) in used
@@ -79,45 +80,45 @@ def without_others(chapter: str, rows: set[str]) -> set[str]:
 def run_rows(
     chapter: str, *rows: str, change: Change = lambda source: source, **values: object
 ) -> recipes.Namespace:
-    """Run some rows of a chapter, each cell changed by `change`."""
+    """Run some rows of a chapter; `change` rewrites the source of each cell."""
     others = without_others(chapter, set(rows))
 
     def change_all(source: str) -> str:
-        """Leave other rows out, and the trainings of those that these make use of."""
+        """Leave out other rows, and the trainings of rows that are only used."""
         if source in others:
             return ""
         if source.split("\n")[0].partition(" · ")[2] in {*USES, "Momentum"} - {*rows}:
             source = re.sub(r"\n\w+ = train_tf2\(\w+\)$", "", source)
         return change(source)
 
-    return recipes.run(chapter, change=change_all, **(SMALL | values))
+    return recipes.run(NOTEBOOK, chapter, change=change_all, **(SMALL | values))
 
 
 @pytest.fixture(scope="module")
 def notebook() -> recipes.Namespace:
-    return recipes.run(OPTIMIZERS, SCHEDULES, **ODD[0])
+    return recipes.run(NOTEBOOK, OPTIMIZERS, SCHEDULES, **ODD[0])
 
 
-def check_optimizers(left: recipes.Namespace) -> None:
-    """Check what the rows left, without their own checks."""
-    for row, ((weights, history), found) in left["optimizer_runs"].items():
+def check_optimizers(namespace: recipes.Namespace) -> None:
+    """Check the rows' trainings, whatever their own checks say."""
+    for row, ((weights, history), found) in namespace["optimizer_runs"].items():
         assert found["tf2"].bit_for_bit, row
-        assert len(weights) == len(history["loss"]) == left["epochs"]
+        assert len(weights) == len(history["loss"]) == namespace["epochs"]
         if "tf1" in found:  # the same operations in another order
             assert max(found["tf1"].weights_max_abs) < 1e-5, row
-    assert left["longer"].numpy() > 0
+    assert namespace["longer"].numpy() > 0
 
 
-def check_schedules(left: recipes.Namespace) -> None:
-    for name, found in left["schedule_rates"].items():
+def check_schedules(namespace: recipes.Namespace) -> None:
+    for name, found in namespace["schedule_rates"].items():
         assert list(found) == list(DIALECTS.values())
         reference = found["Keras"]
-        assert reference.shape == (left["total_steps"],)
+        assert reference.shape == (namespace["total_steps"],)
         assert reference.dtype == "float32"
         for other in found.values():
             assert parity.same_bits([reference], [other]), name
-    assert len(left["schedule_rates"]) == 3
-    assert all(one.bit_for_bit for one in left["scheduled"].values())
+    assert len(namespace["schedule_rates"]) == 3
+    assert all(one.bit_for_bit for one in namespace["scheduled_distances"].values())
 
 
 def test_every_optimizer_written_out_holds_keras_bits(
@@ -136,13 +137,13 @@ def test_every_schedule_written_out_holds_keras_bits(
 
 def test_one_step_of_fewer_examples_than_a_batch_holds_keras_bits() -> None:
     check_optimizers(run_rows(OPTIMIZERS, "Momentum", "Adam", CLIPPING, **ODD[1]))
-    check_schedules(recipes.run(SCHEDULES, **ODD[1]))
+    check_schedules(recipes.run(NOTEBOOK, SCHEDULES, **ODD[1]))
 
 
 def test_other_coefficients_hold_keras_bits() -> None:
-    """What is changed alike in every dialect changes no verdict."""
+    """A coefficient that changes in every dialect alike changes no verdict."""
     rows = ("Momentum", "Nesterov", "RMSprop", "Adam", "AdamW")
-    left = run_rows(
+    namespace = run_rows(
         OPTIMIZERS,
         *rows,
         CLIPPING,
@@ -154,8 +155,8 @@ def test_other_coefficients_hold_keras_bits() -> None:
             .replace("0.5", "0.7")
         ),
     )
-    assert len(left["optimizer_runs"]) == 6
-    for row, (_, found) in left["optimizer_runs"].items():
+    assert len(namespace["optimizer_runs"]) == 6
+    for row, (_, found) in namespace["optimizer_runs"].items():
         assert found["tf2"].bit_for_bit, row
 
 
@@ -201,7 +202,7 @@ def in_graph(update: Callable[[Any], None], shapes: list[tuple[int, ...]]) -> An
 )
 @example(shapes=[(1,), (1, 1)], steps=3, rate=0.1, size=0.1, seed=0)
 @example(shapes=[(300, 7), (7,)], steps=12, rate=0.3, size=0.1, seed=1)
-def test_rule_is_kerass_on_any_gradients(
+def test_a_rule_equals_kerass_on_any_gradients(
     notebook: recipes.Namespace,
     rule: str,
     shapes: list[tuple[int, ...]],
@@ -238,7 +239,7 @@ def test_rule_is_kerass_on_any_gradients(
 @given(steps_per_epoch=st.integers(1, 400), epochs=st.integers(1, 12))
 @example(steps_per_epoch=1, epochs=1)
 @example(steps_per_epoch=1, epochs=2)
-def test_schedule_is_kerass_at_every_step_and_after_the_last(
+def test_a_schedule_equals_kerass_at_every_step_and_after_the_last(
     notebook: recipes.Namespace, steps_per_epoch: int, epochs: int
 ) -> None:
     total = epochs * steps_per_epoch
@@ -275,9 +276,9 @@ def test_schedule_is_kerass_at_every_step_and_after_the_last(
         notebook |= before
 
 
-def test_rates_by_hand() -> None:
-    """The first and last rates, and where pieces end, as a reader would compute."""
-    left = run_rows(
+def test_rates_are_those_computed_by_hand() -> None:
+    """The first and last rates, and the ends of pieces, as a reader computes them."""
+    namespace = run_rows(
         SCHEDULES,
         "Exponential decay",
         "Piecewise constant",
@@ -287,8 +288,10 @@ def test_rates_by_hand() -> None:
         train_size=40,
         validation_split=0.1,
     )
-    assert left["total_steps"] == 12
-    rates = {name: found["Keras"] for name, found in left["schedule_rates"].items()}
+    assert namespace["total_steps"] == 12
+    rates = {
+        name: found["Keras"] for name, found in namespace["schedule_rates"].items()
+    }
     falling = rates["exponential decay"]
     np.testing.assert_allclose(falling[[0, 4, 8]], [0.1, 0.08, 0.064], rtol=1e-6)
     pieces = [0.1] * 7 + [0.05] * 3 + [0.01] * 2
@@ -301,17 +304,17 @@ def test_rates_by_hand() -> None:
 
 
 WRONG = {
-    "rate outside of the velocity": (
+    "rate outside the velocity": (
         "Momentum",
         "m.assign(0.9 * m - learning_rate * g)\n            w.assign_add(m)",
         "m.assign(0.9 * m - g)\n            w.assign_add(learning_rate * m)",
     ),
-    "no look ahead": (
+    "no look-ahead": (
         "Nesterov",
         "w.assign_add(0.9 * m - learning_rate * g)",
         "w.assign_add(m)",
     ),
-    "epsilon behind the root": (
+    "epsilon outside the root": (
         "RMSprop",
         "root = tf.sqrt(v + 1e-7)",
         "root = tf.sqrt(v) + 1e-7",
@@ -319,7 +322,7 @@ WRONG = {
     "epsilon under the root": ("Adam", "(tf.sqrt(v) + 1e-7)", "tf.sqrt(v + 1e-7)"),
     "epsilon of TensorFlow 1": ("Adam", "1e-7)", "1e-8)"),
     "steps from 0": ("Adam", "steps.assign_add(1)", "steps.assign_add(1) + 1"),
-    "decay behind Adam": (
+    "decay after Adam": (
         "AdamW",
         "        for w in weights:\n"
         "            w.assign_sub(w * 0.004 * 0.001)  # decay, rate\n"
@@ -329,7 +332,7 @@ WRONG = {
         "            w.assign_sub(w * 0.004 * 0.001)  # decay, rate\n",
     ),
     "decay without the rate": ("AdamW", "w * 0.004 * 0.001", "w * 0.004"),
-    "clipped each by itself": (
+    "each variable clipped by itself": (
         CLIPPING,
         "rate * (g * scale)",
         "rate * tf.clip_by_norm(g, 0.5)",
@@ -349,7 +352,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_update_or_schedule_stops_the_notebook(wrong: str) -> None:
+def test_a_wrong_update_or_schedule_stops_the_notebook(wrong: str) -> None:
     row, right, error = WRONG[wrong]
     changed = []
 
@@ -360,15 +363,15 @@ def test_wrong_update_or_schedule_stops_the_notebook(wrong: str) -> None:
         return source
 
     chapter = OPTIMIZERS
-    if row in map(row_of, recipes.chapters()[SCHEDULES]):
+    if row in map(row_of, recipes.chapters(NOTEBOOK)[SCHEDULES]):
         chapter = SCHEDULES
     with pytest.raises(AssertionError):
         run_rows(chapter, row, change=change, batch_size=4)
     assert len(changed) == 1
 
 
-def test_nothing_clipped_stops_the_notebook() -> None:
-    """A norm that no gradient exceeds would show plain SGD as clipping."""
+def test_a_norm_that_clips_nothing_stops_the_notebook() -> None:
+    """If no gradient exceeds the norm, the row would show plain SGD as clipping."""
 
     def change(source: str) -> str:
         return (

@@ -1,0 +1,111 @@
+"""Plan: which notebooks a report has, and the value of each of their parameters."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kvt.report import notebooks, parameters
+from kvt.report.notebooks import NotebookNode
+from kvt.report.parameters import Parameter, ParameterError, Value
+
+WRITES = "results_path"  # where a notebook writes its results; changes no result
+READS = "results_dir"  # only the notebook that compares the others' results has it
+# Parameters that the report sets, and what to do instead of setting them.
+RESERVED = {
+    "dataset": "choose it with --dataset, for the whole report",
+    WRITES: "the report collects the results itself",
+    READS: "the report compares its own results",
+}
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One notebook of a report, as read or as executed, and its parameters' values."""
+
+    path: Path
+    notebook: NotebookNode
+    parameters: dict[str, Parameter]
+    values: dict[str, Value]
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix: `03_feedforward_network`."""
+        return self.path.stem
+
+    @property
+    def compares(self) -> bool:
+        """Whether it reads the others' results: it runs last and opens the page."""
+        return READS in self.parameters
+
+    @property
+    def number(self) -> str:
+        """The chapter's number in the page; the comparison has none."""
+        found = re.match(r"\d+", self.name)
+        return str(int(found[0])) if found and not self.compares else ""
+
+    @property
+    def changed(self) -> dict[str, Value]:
+        """The values that differ from the defaults, except `results_path`."""
+        return {
+            name: value
+            for name, value in self.values.items()
+            if name != WRITES and value != self.parameters[name].default
+        }
+
+    @property
+    def shown(self) -> dict[str, Value]:
+        """All parameters' values, with the default of `results_path`."""
+        return {name: it.default for name, it in self.parameters.items()} | self.changed
+
+
+def find(directory: Path) -> list[Path]:
+    """Return the numbered notebooks of a directory (01_name.ipynb), in order."""
+    paths = sorted(directory.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise FileNotFoundError(
+            f"no notebooks like 01_name.ipynb in {directory}; "
+            f"name their directory with --notebooks"
+        )
+    return paths
+
+
+def read(paths: Sequence[Path]) -> list[Chapter]:
+    """Read the notebooks and their parameters; no value is set yet."""
+    chapters = []
+    for path in paths:
+        notebook = notebooks.read(path)
+        try:
+            known = parameters.read(notebook)
+        except ParameterError as problem:
+            raise ParameterError(f"{path.name}: {problem}") from None
+        chapters.append(Chapter(path, notebook, known, {}))
+    return chapters
+
+
+def plan(
+    chapters: Sequence[Chapter], dataset: str, given: Mapping[str, object]
+) -> list[Chapter]:
+    """Return the chapters with their values, the comparison last.
+
+    A given parameter goes to each notebook that has it. Raises ParameterError for an
+    invalid value, and for a parameter that no notebook has or that the report sets.
+    """
+    everywhere = {name for chapter in chapters for name in chapter.parameters}
+    for name in given:
+        if name in RESERVED:
+            raise ParameterError(f"parameter {name!r}: {RESERVED[name]}")
+        if name not in everywhere:
+            raise parameters.unknown(name, everywhere - RESERVED.keys(), "the report")
+    planned = []
+    for chapter in chapters:
+        own: dict[str, object] = {
+            "dataset": dataset,
+            WRITES: f"results/{chapter.name}.json",
+            READS: "results",
+            **given,
+        }
+        values = {k: value for k, value in own.items() if k in chapter.parameters}
+        checked = parameters.check(values, chapter.parameters)
+        planned.append(replace(chapter, values=checked))
+    return sorted(planned, key=lambda chapter: chapter.compares)

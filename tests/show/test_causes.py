@@ -1,0 +1,75 @@
+"""How section 09 shows causes: sizes as text, sources without types."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from kvt.compare.effects import Cause, Effect
+from kvt.show import causes as show
+
+NOTHING = Effect(0, 0, 0, 0, 0, 0, 0)
+
+
+def cause(*effects: Effect, of_the_machine: bool = False) -> Cause:
+    equal: Any = SimpleNamespace()
+    return Cause("A", "a", equal, "start", print, list(effects), of_the_machine)
+
+
+def sizes(effect: Effect, *, of_the_machine: bool = False) -> dict[str, str]:
+    one = cause(effect, effect, effect, of_the_machine=of_the_machine)
+    return {
+        name: show._size(one, name)[0]
+        for name in ("step", "end", "loss", "accuracy", "predictions")
+    }
+
+
+def sample(value: int, other: dict[str, int]) -> list[int]:  # of a test
+    """Do nothing of note."""
+    # a reason
+    return [value, *other.values()]
+
+
+def test_types_are_left_out_and_nothing_else() -> None:
+    assert show.untyped(sample) == (
+        "def sample(value, other):\n"
+        '    """Do nothing of note."""\n'
+        "    # a reason\n"
+        "    return [value, *other.values()]"
+    )
+
+
+def test_two_digits_are_shown() -> None:
+    assert sizes(Effect(0, 0, 0.01234, 1.987, 296.1, 28.27, 128)) == {
+        "step": "0.012",
+        "end": "2",
+        "loss": "300",
+        "accuracy": "28",
+        "predictions": "130",
+    }
+
+
+def test_rounding_and_zero_differ_only_where_they_do_on_every_processor() -> None:
+    rounding = Effect(0, 0, 0, 3e-8, 0, 0.0, 0)
+    assert sizes(rounding)["end"] == sizes(rounding)["loss"] == "< 1e-5"
+    metrics = Effect(0, 0, 0, 0, 3e-8, 0.0, 0)
+    assert sizes(metrics)["end"] == "0"
+    assert sizes(metrics, of_the_machine=True)["end"] == "< 1e-5"
+    later = Effect(0, 0, 0, 0.2, 0.1, 3.0, 5)
+    assert sizes(later)["step"] == "0"
+
+
+def test_infinity_reads_nan_and_an_absent_accuracy_is_blank() -> None:
+    assert sizes(Effect(0, 0, math.inf, 1, 1, None, None)) == {
+        "step": "NaN",
+        "end": "1",
+        "loss": "1",
+        "accuracy": "",
+        "predictions": "",
+    }
+
+
+def test_a_range_of_one_text_is_that_text() -> None:
+    spread = [replace(NOTHING, loss=loss) for loss in (0.3, 0.1, 0.2)]
+    assert show._size(cause(*spread), "loss") == ("0.2", "0.1 to 0.3")
+    assert show._size(cause(spread[0], spread[0]), "loss") == ("0.3", "0.3")
