@@ -1,4 +1,4 @@
-"""The commands: `kvt report`, `kvt run`, `kvt diff`, `kvt data`."""
+"""Run notebooks, write the report, compare results, check the data set."""
 
 import argparse
 import contextlib
@@ -69,14 +69,17 @@ def report(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run one notebook with other parameters."""
+    """Run one notebook with parameters of your choice."""
     from kvt.report import notebooks, parameters
     from kvt.report.execute import execute
 
     notebook: Path = options.notebook
     output: Path = options.output or Path(f"{notebook.stem}.executed.ipynb")
     if output.resolve() == notebook.resolve():
-        raise ValueError(f"{output} is the notebook itself; name another with -o")
+        raise ValueError(
+            f"{output} is the notebook itself; the output must be another file; choose "
+            "one with -o"
+        )
     known = parameters.read(notebooks.read(notebook))
     values = parameters.check(dict(options.parameters), known)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
@@ -86,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def diff(options: argparse.Namespace) -> int:
-    """Compare two results files or directories of them; exit with 1 if they differ."""
+    """Compare two results files or two directories; exit with 1 if they differ."""
     from kvt.compare import results
 
     pairs = _pairs(options.a, options.b)
@@ -101,7 +104,7 @@ def diff(options: argparse.Namespace) -> int:
 
 
 def data(options: argparse.Namespace) -> int:
-    """Show which data set `kvt report` would use, and check its content."""
+    """Print which data set `kvt report` would use, its size and its SHA-256."""
     from kvt.data import load, resolve
 
     name, reason = resolve("auto")
@@ -113,7 +116,7 @@ def data(options: argparse.Namespace) -> int:
 
 
 def _pairs(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
-    """Return the results files to compare with each other, and each pair's name."""
+    """Return what to compare: the name of each result, and its two files."""
     if a.is_dir() != b.is_dir():
         raise ValueError(f"{a} and {b} must be two files or two directories")
     if not a.is_dir():
@@ -121,12 +124,15 @@ def _pairs(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
     left, right = ({path.name for path in each.glob("*.json")} for each in (a, b))
     if left != right or not left:
         only = ", ".join(sorted(left ^ right)) or "none in either"
-        raise ValueError(f"{a} and {b} must hold the same *.json; not in both: {only}")
+        raise ValueError(
+            f"{a} and {b} must contain *.json files with the same names; not in both: "
+            f"{only}"
+        )
     return [(name, a / name, b / name) for name in sorted(left)]
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with errors of one line, without the usage."""
+    """Report an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -144,9 +150,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help=run.__doc__)
     command.set_defaults(command=run)
     command.add_argument("notebook", type=Path)
-    _add_parameters(command, "a value in place of the notebook's default")
+    _add_parameters(command, "set a parameter of the notebook, instead of its default")
     command.add_argument(
-        "-o", "--output", type=Path, help="default: NOTEBOOK's name.executed.ipynb"
+        "-o",
+        "--output",
+        type=Path,
+        help="the executed notebook (default: NAME.executed.ipynb in this directory)",
     )
 
     command = commands.add_parser("diff", help=diff.__doc__)
@@ -166,7 +175,7 @@ def _add_report_options(command: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto (the default): MNIST if available, else scikit-learn's digits",
     )
-    _add_parameters(command, "a value for every notebook that has this parameter")
+    _add_parameters(command, "set this parameter in every notebook that has it")
     command.add_argument(
         "--pdf", action="store_true", help="also print the report, with Chromium"
     )
@@ -174,7 +183,7 @@ def _add_report_options(command: argparse.ArgumentParser) -> None:
         "--jobs",
         type=_jobs,
         metavar="N",
-        help="how many notebooks run at once, with the same results for every N "
+        help="how many notebooks run at once; the results are the same for every N "
         "(default: the number of cores)",
     )
     command.add_argument(
@@ -199,7 +208,7 @@ def _add_report_options(command: argparse.ArgumentParser) -> None:
 
 
 def _jobs(text: str) -> int:
-    """Return the number of jobs; argparse shows the error."""
+    """Return the number of jobs; argparse prints the error."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
     return int(text)
