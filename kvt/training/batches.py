@@ -61,7 +61,7 @@ class BatchedRows:
 class BatchStream:
     """Batches taken one by one from a `tf.data.Dataset`, a list or a generator.
 
-    An epoch goes through all of `source`. With `steps_per_epoch` it takes only that many
+    An epoch goes through all of `source`. With `steps_per_epoch` it takes that many
     batches; the next epoch continues there, or starts again if `source` has ended.
     Iterators and batches are requested only when needed: each new iterator of a
     shuffled Dataset has a new order. `name` is used in error messages.
