@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, IPyNbCell):
             item.add_marker(pytest.mark.timeout(CELL_SECONDS + 20))
         if isinstance(item, IPyNbCell) or item.path.parent.name == "notebooks":
-            item.add_marker(pytest.mark.notebook)
+            item.add_marker(pytest.mark.long)
     for notebook in {item.parent for item in items}:
         if isinstance(notebook, IPyNbFile):
             notebook.skip_compare += ("image/svg+xml",)
