@@ -77,8 +77,7 @@ def run(options: argparse.Namespace) -> int:
     output: Path = options.output or Path(f"{notebook.stem}.executed.ipynb")
     if output.resolve() == notebook.resolve():
         raise ValueError(
-            f"{output} is the notebook itself; the output must be another file; choose "
-            "one with -o"
+            f"{output} is the notebook itself; choose another file with -o"
         )
     known = parameters.read(notebooks.read(notebook))
     values = parameters.check(dict(options.parameters), known)
@@ -124,10 +123,7 @@ def _pairs(a: Path, b: Path) -> list[tuple[str, Path, Path]]:
     left, right = ({path.name for path in each.glob("*.json")} for each in (a, b))
     if left != right or not left:
         only = ", ".join(sorted(left ^ right)) or "none in either"
-        raise ValueError(
-            f"{a} and {b} must contain *.json files with the same names; not in both: "
-            f"{only}"
-        )
+        raise ValueError(f"{a} and {b} need the same *.json files; not in both: {only}")
     return [(name, a / name, b / name) for name in sorted(left)]
 
 
@@ -155,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         "--output",
         type=Path,
-        help="the executed notebook (default: NAME.executed.ipynb in this directory)",
+        help="default: NAME.executed.ipynb, in this directory",
     )
 
     command = commands.add_parser("diff", help=diff.__doc__)
