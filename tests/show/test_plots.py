@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kvt.show import causes, costs, graphs, images, plots
-from kvt.show.graphs import Node
+from kvt.show import causes, costs, images, plots
 from kvt.show.plots import Picture
 
 RUN = {
@@ -32,13 +31,6 @@ EFFECTS = {
     "Report": {"loss": [0.0, 0.0], "weights": [0.0, 0.0], "accuracy": [9.0, 8.0]},
     "Line": {"loss": [0.3, 0.2], "weights": [0.5, 0.4]},
 }
-GRAPH = (
-    Node("x", "input", (None, 784)),
-    Node("w", "variable", (784, 32)),
-    Node("layer/dot", "MatMul", (None, 32), ("x", "w")),
-    Node("layer/relu", "Relu", (None, 32), ("layer/dot",)),
-    Node("add", "AddV2", (None, 32), ("layer/relu", "layer/dot")),
-)
 MODES = {"eager": 900.0, "graph": 470.0, "epoch": 300.0, "XLA": 2.5}
 MODELS = {
     f"Model {i}": {
@@ -63,7 +55,6 @@ FIGURES: dict[str, Callable[[], Picture]] = {
     "hidden_weights": lambda: images.hidden_weights(DENSE),
     "filters": lambda: images.filters(KERNELS),
     "causes": lambda: causes.rank(EFFECTS),
-    "graph": lambda: graphs.draw(dict.fromkeys(LABELS, GRAPH)),
     "speed": lambda: costs.speed(MODELS),
 }
 
