@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from kvt.compare.effects import ROUNDING, STAGES, Cause, stage
 from kvt.compare.pairs import EqualPair
-from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, legend, nonempty
+from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, legend
 from kvt.show.picture import INK, Picture, picture
 from kvt.show.sources import Markdown
 from kvt.show.tables import Table
@@ -103,9 +103,12 @@ def rank(effects: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
 
     effects: name -> "loss", "weights", "accuracy" -> one difference per seed, at least
     0, infinite for NaN; accuracy in points, and absent for a model without. A mark is
-    the median, its line the range. Raises ValueError for other values, or none.
+    the median, its line the range.
     """
-    found = {k: _checked(k, v) for k, v in nonempty("effects", effects).items()}
+    found = {
+        name: {key: np.asarray(values, np.float64) for key, values in sizes.items()}
+        for name, sizes in effects.items()
+    }
     names = sorted(found, key=lambda name: _largest_first(found[name]))
     ranked = {
         key: [found[name].get(key, np.empty(0)) for name in names] for key in _MARKS
@@ -198,17 +201,6 @@ def _drawn(cause: Cause) -> dict[str, list[float]]:
     """Return what is drawn of a cause: one difference per seed."""
     sizes = {key: _values(cause, name) for key, name in QUANTITIES.items()}
     return {key: values for key, values in sizes.items() if None not in values}
-
-
-def _checked(name: str, effect: Mapping[str, Sequence[float]]) -> dict[str, Floats]:
-    sizes = {key: np.asarray(values, np.float64) for key, values in effect.items()}
-    for key in ("loss", "weights", *sizes):
-        if key not in sizes or not sizes[key].size or not np.all(sizes[key] >= 0):
-            raise ValueError(
-                f"{name}'s {key} is {effect.get(key)}; it must be one difference per "
-                "seed, 0 or more; use abs(), and infinity for NaN"
-            )
-    return sizes
 
 
 def _largest_first(sizes: Mapping[str, Floats]) -> tuple[float, float]:
