@@ -10,6 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from kvt.show.canvas import LOOK, legend, panels, style_of
 from kvt.show.picture import Picture, picture
+from kvt.show.tables import digits
 
 Models = Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]]
 
@@ -93,11 +94,7 @@ def _speed_alt(models: Models) -> str:
     for title, runs in models.items():
         labels = []
         for label, (lines, times) in runs.items():
-            ends = [_short(f(times.values())) for f in (min, max)]
+            ends = [digits(f(times.values())) for f in (min, max)]
             labels.append(f"{label} {lines}, {' to '.join(dict.fromkeys(ends))}")
         parts.append(f"{title}: {'; '.join(labels)}.")
     return f"Lines of code, and microseconds per example. {' '.join(parts)}"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

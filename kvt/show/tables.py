@@ -1,6 +1,8 @@
 """Tables of what the notebooks measure."""
 
+import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,22 +78,19 @@ def side_by_side(dialects: Mapping[str, Results]) -> Table:
     the last epoch and of the test set, with three decimals, so that another processor
     prints the same.
     """
-    runs = dialects.values()
-    first = next(iter(runs))
-    rows = [
-        [name, *(f"{run['history'][name][-1]:.3f}" for run in runs)]
-        for name in sorted(first["history"], key=metric_order)
-    ]
-    rows += [
-        [f"test {name}", *(f"{run['test'][name]:.3f}" for run in runs)]
-        for name in sorted(first["test"], key=metric_order)
-    ]
-    rows += [
-        ["parameters", *(f"{run['parameters']:,}" for run in runs)],
-        ["lines of code", *(str(run["lines"]) for run in runs)],
-        ["lines of code, whole program", *map(_program_lines, runs)],
-    ]
-    return Table(["", *(DIALECTS[name] for name in dialects)], rows)
+
+    def column(run: Results) -> dict[str, str]:
+        history, test = run["history"], run["test"]
+        last = {name: history[name][-1] for name in sorted(history, key=metric_order)}
+        tested = {f"test {name}": test[name] for name in sorted(test, key=metric_order)}
+        return {
+            **{name: f"{value:.3f}" for name, value in (last | tested).items()},
+            "parameters": f"{run['parameters']:,}",
+            "lines of code": str(run["lines"]),
+            "lines of code, whole program": str(run.get("program_lines", "–")),
+        }
+
+    return _by_dialect("", {name: column(run) for name, run in dialects.items()})
 
 
 def seconds(dialects: Mapping[str, Results]) -> Table:
@@ -99,15 +98,22 @@ def seconds(dialects: Mapping[str, Results]) -> Table:
 
     The first epoch includes tracing the graph; the median represents the others.
     """
-    runs = dialects.values()
-    return Table(
-        ["seconds", *(DIALECTS[name] for name in dialects)],
-        [
-            ["whole training", *(f"{run['seconds']:.2f}" for run in runs)],
-            ["first epoch", *(f"{run['epoch_seconds'][0]:.3f}" for run in runs)],
-            ["median epoch", *(f"{_median(run['epoch_seconds']):.3f}" for run in runs)],
-        ],
-    )
+    columns = {
+        name: {
+            "whole training": f"{run['seconds']:.2f}",
+            "first epoch": f"{run['epoch_seconds'][0]:.3f}",
+            "median epoch": f"{statistics.median_high(run['epoch_seconds']):.3f}",
+        }
+        for name, run in dialects.items()
+    }
+    return _by_dialect("seconds", columns)
+
+
+def _by_dialect(corner: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
+    """Return a table from dialect -> name of the row -> text."""
+    names = next(iter(columns.values()))
+    rows = [[name, *(column[name] for column in columns.values())] for name in names]
+    return Table([corner, *(DIALECTS[dialect] for dialect in columns)], rows)
 
 
 def speed(measured: modes.Speed) -> Table:
@@ -126,7 +132,7 @@ def speed(measured: modes.Speed) -> Table:
                 DIALECTS[name],
                 mode,
                 f"{measured[name][mode]['epoch_seconds'][0]:.2f}",
-                _digits(times[name][mode]),
+                digits(times[name][mode]),
                 _factor(reference / times[name][mode]),
             ]
             for name in DIALECTS
@@ -164,15 +170,19 @@ def at_a_glance(runs: Sequence[Results]) -> Table:
         notebook = f"{run['notebook']}.ipynb"
         model = f"[{title(run)}]({notebook})"
         for name, one in run["dialects"].items():
-            distance = _distance(run["parity"].get(name))
+            test, distance = one["test"], "reference"
+            metric = "" if "accuracy" in test else "loss "
+            if parity := run["parity"].get(name):
+                differs = "" if parity["history_equal"] else ", history differs"
+                distance = f"{max(parity['weights_max_ulp']):,}{differs}"
             rows.append(
                 [
                     model,
                     DIALECTS[name],
                     f"[{distance}]({notebook}#Do-they-agree?)",
-                    _test_metric(one["test"]),
+                    f"{metric}{test.get('accuracy', test['loss']):.3f}",
                     str(one["lines"]),
-                    _program_lines(one),
+                    str(one.get("program_lines", "–")),
                     f"{one['seconds']:.2f}",
                 ]
             )
@@ -186,11 +196,10 @@ def lines(runs: Sequence[Results]) -> Table:
     """Show the lines of code and how many times Keras's they are, one row per model."""
     rows = []
     for run in runs:
-        of = run["dialects"]
-        keras = of["keras"]["lines"]
-        counts = [of["tf2"]["lines"], of["tf1"]["lines"], of["tf2"]["program_lines"]]
-        ratios = [f"{n} (×{n / keras:.1f})" for n in counts]
-        rows.append([title(run), str(keras), *ratios])
+        keras, tf2, tf1 = (run["dialects"][name] for name in ("keras", "tf2", "tf1"))
+        counts = [tf2["lines"], tf1["lines"], tf2["program_lines"]]
+        ratios = [f"{n} (×{n / keras['lines']:.1f})" for n in counts]
+        rows.append([title(run), str(keras["lines"]), *ratios])
     columns = ["lines of code", "Keras", "TensorFlow 2 with kvt.fit"]
     columns += ["TensorFlow 1 with kvt.fit", "TensorFlow 2, whole program"]
     return Table(columns, rows)
@@ -198,15 +207,21 @@ def lines(runs: Sequence[Results]) -> Table:
 
 def speeds(runs: Sequence[Results]) -> Table:
     """Show microseconds per example, one column per model; the least is bold."""
-    columns = [modes.microseconds(run["speed"]) for run in runs]
-    least = [min(min(of.values()) for of in times.values()) for times in columns]
-    rows = []
-    for name, dialect in DIALECTS.items():
-        for mode in modes.MODES:
-            found = [times.get(name, {}).get(mode) for times in columns]
-            if any(found):
-                pairs = zip(found, least, strict=True)
-                rows.append([dialect, mode, *(_bold_least(*pair) for pair in pairs)])
+    columns = []
+    for run in runs:
+        times = {
+            (DIALECTS[name], mode): time
+            for name, of in modes.microseconds(run["speed"]).items()
+            for mode, time in of.items()
+        }
+        texts = {place: digits(time) for place, time in times.items()}
+        least = min(times, key=lambda place: times[place])
+        columns.append(texts | {least: f"**{texts[least]}**"})
+    rows = [
+        [*place, *(column.get(place, "–") for column in columns)]
+        for place in itertools.product(DIALECTS.values(), modes.MODES)
+        if any(place in column for column in columns)
+    ]
     titles = [title(run) for run in runs]
     return Table(["µs per example", "mode", *titles], rows, names=2)
 
@@ -219,11 +234,8 @@ def advice(runs: Sequence[Results]) -> Markdown:
     points, savings = [], {"": 0.0}
     for run in runs:
         times = modes.microseconds(run["speed"])
-        chosen = {
-            name: modes.advised(times[name])
-            for name in ("keras", "tf2")
-            if "graph" in times.get(name, {})
-        }
+        timed = [n for n in ("keras", "tf2") if "graph" in times.get(n, {})]
+        chosen = {name: modes.advised(times[name]) for name in timed}
         sentences = [_choice(run, name, mode) for name, mode in chosen.items()]
         if len(chosen) > 1:
             sentences.append(_faster(run, chosen))
@@ -233,7 +245,7 @@ def advice(runs: Sequence[Results]) -> Markdown:
             epochs = len(run["dialects"][name]["epoch_seconds"])
             savings[f"{title(run)} in {DIALECTS[name]}"] = per_epoch * epochs - start
     most = max(savings, key=lambda place: savings[place])
-    saved = f"at most {_digits(savings[most])} s ({most})" if most else "no time"
+    saved = f"at most {digits(savings[most])} s ({most})" if most else "no time"
     return Markdown(
         "\n".join(points) + "\n\nThe notebooks themselves use graph in every dialect, "
         "as Keras does by default. Over their own epochs, start-up included, the modes "
@@ -251,32 +263,21 @@ def _choice(run: Results, name: str, mode: str) -> str:
     per_epoch, start = modes.saved(run, name, mode)
     epochs = math.ceil(start / per_epoch)
     repaid = f"; it repays its start-up after {epochs:,} epochs" if epochs > 1 else ""
-    gain = _digits(times["graph"] / times[mode])
+    gain = digits(times["graph"] / times[mode])
     return f"{where} use {mode}: {gain} times as fast as graph{repaid}."
 
 
 def _faster(run: Results, chosen: Mapping[str, str]) -> str:
     """Compare the two dialects in their advised modes, and say on how many examples."""
     times = modes.microseconds(run["speed"])
-    keras, tf2 = (times[name][chosen[name]] for name in ("keras", "tf2"))
-    ratio = max(keras, tf2) / min(keras, tf2)
+    taken = {name: times[name][mode] for name, mode in chosen.items()}
+    fast, slow = sorted(taken, key=lambda name: taken[name])
+    ratio = taken[slow] / taken[fast]
     if ratio < modes.GAIN:
         return f"The two then differ by less than {modes.GAIN} times."
-    fast, slow = ("TensorFlow 2", "Keras") if tf2 < keras else ("Keras", "TensorFlow 2")
     n = min(run["speed"][name][mode]["examples"] for name, mode in chosen.items())
-    faster = f"{_digits(ratio)} times as fast as {slow}"
-    return f"On epochs of {n:,} examples, {fast} is then {faster}."
-
-
-def _program_lines(dialect: Results) -> str:
-    return str(dialect.get("program_lines", "–"))
-
-
-def _bold_least(time: float | None, least: float) -> str:
-    """Return the time, in bold if it is the least; a dash if there is none."""
-    if time is None:
-        return "–"
-    return f"**{_digits(time)}**" if time == least else _digits(time)
+    faster = f"{digits(ratio)} times as fast as {DIALECTS[slow]}"
+    return f"On epochs of {n:,} examples, {DIALECTS[fast]} is then {faster}."
 
 
 def _factor(ratio: float) -> str:
@@ -284,26 +285,6 @@ def _factor(ratio: float) -> str:
     return f"×{ratio:.2f}" if ratio < 10 else f"×{ratio:,.0f}"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Return at least two significant digits: 1,234, 24, 5.1, 0.25."""
     return f"{value:{',.0f' if value >= 10 else '.1f' if value >= 1 else '.2g'}}"
-
-
-def _distance(parity: Results | None) -> str:
-    """Return the largest distance, and say so if the histories differ."""
-    if parity is None:
-        return "reference"
-    differs = "" if parity["history_equal"] else ", history differs"
-    return f"{max(parity['weights_max_ulp']):,}{differs}"
-
-
-def _test_metric(test: Mapping[str, float]) -> str:
-    """Return the accuracy, or the loss of a model without accuracy."""
-    if "accuracy" in test:
-        return f"{test['accuracy']:.3f}"
-    return f"loss {test['loss']:.3f}"
-
-
-def _median(values: Sequence[float]) -> float:
-    """Return the upper median."""
-    return sorted(values)[len(values) // 2]
