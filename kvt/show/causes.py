@@ -16,7 +16,7 @@ from kvt.compare.effects import ROUNDING, STAGES, Cause, stage
 from kvt.compare.pairs import EqualPair
 from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, legend
 from kvt.show.picture import INK, Picture, picture
-from kvt.show.sources import Markdown
+from kvt.show.sources import Markdown, beside, code
 from kvt.show.tables import Table
 
 NOTEBOOK = "09_why_results_differ.ipynb"
@@ -37,65 +37,57 @@ def equal_pairs(found: Mapping[str, EqualPair]) -> Table:
     return Table(["pair", "on the test set", "seeds", "bits that differ"], rows, 2)
 
 
-def source(*functions: Part, title: str = "") -> Markdown:
+def source(*functions: Part) -> Markdown:
     """Show functions as a notebook writes them: without types."""
-    text = "\n\n\n".join(map(untyped, functions))
-    return Markdown(f"```python {title}".rstrip() + f"\n{text}\n```")
+    return code(*map(untyped, functions))
 
 
 def effect(cause: Cause) -> Markdown:
     """Show the part of Keras that a cause replaces, and the measured effect."""
-    columns = {
+    tested = len(next(iter(cause.equal.trained.values())).predictions)
+    titles = {
         "weights, one step": "step",
         "weights, end": "end",
         "loss": "loss",
         "accuracy, points": "accuracy",
-        f"predictions changed, of {_tested(cause):,}": "predictions",
+        f"predictions changed, of {tested:,}": "predictions",
     }
-    sizes = {
-        title: _size(cause, name)
-        for title, name in columns.items()
-        if None not in _values(cause, name)
-    }
-    table = Table(
-        [cause.equal.name, *sizes],
-        [
-            [
-                f"median of {len(cause.effects)}",
-                *(median for median, _ in sizes.values()),
-            ],
-            ["range", *(spread for _, spread in sizes.values())],
-        ],
-    )
-    keras = getattr(cause.equal.pair.recipe, cause.part)
-    shown = source(keras, title="equal to Keras").text
-    return Markdown(f"{shown}\n\n{table._repr_markdown_()}")
+    columns = [(cause.equal.name, f"median of {len(cause.effects)}", "range")]
+    for title, name in titles.items():
+        if None not in _values(cause, name):
+            columns.append((title, *_size(cause, name)))
+    header, *rows = zip(*columns, strict=True)
+    keras = untyped(getattr(cause.equal.pair.recipe, cause.part))
+    shown = beside({"equal to Keras": keras}).text
+    return Markdown(f"{shown}\n\n{Table(header, rows)._repr_markdown_()}")
 
 
 def symptoms(causes: Iterable[Cause]) -> Table:
     """Return a row per cause, by where it shows first: symptom, cause, median size."""
     rows = []
-    causes = list(causes)
-    for place in STAGES:
-        here = [cause for cause in causes if stage(cause.effects) == place]
-        for first, cause in enumerate(here):
-            anchor = cause.name.replace(" ", "-")
-            sizes = [_size(cause, name)[0] for name in ("loss", "accuracy")]
-            link = f"[{cause.name}]({NOTEBOOK}#{anchor})"
-            rows.append(["" if first else place, cause.symptom, link, *sizes])
+    before = ""
+    for cause in sorted(causes, key=lambda cause: STAGES.index(stage(cause.effects))):
+        place = stage(cause.effects)
+        link = f"[{cause.name}]({NOTEBOOK}#{cause.name.replace(' ', '-')})"
+        sizes = [_size(cause, name)[0] for name in ("loss", "accuracy")]
+        rows.append(["" if place == before else place, cause.symptom, link, *sizes])
+        before = place
     header = ["shows first", "what you see", "cause", "loss", "accuracy, points"]
     return Table(header, rows, names=3)
 
 
 def no_effect(names: Sequence[str]) -> Table:
     """Return the switches that were verified to change nothing."""
-    rows = [[name, "0"] for name in names]
-    return Table(["suspected", "bits that differ"], rows)
+    return Table(["suspected", "bits that differ"], [[name, "0"] for name in names])
 
 
 def ranking(causes: Iterable[Cause]) -> Picture:
     """Draw the causes, ranked by what they change."""
-    return rank({cause.name: _drawn(cause) for cause in causes})
+    effects = {}
+    for cause in causes:
+        sizes = {key: _values(cause, name) for key, name in QUANTITIES.items()}
+        effects[cause.name] = {k: v for k, v in sizes.items() if None not in v}
+    return rank(effects)
 
 
 def rank(effects: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
@@ -109,10 +101,9 @@ def rank(effects: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         name: {key: np.asarray(values, np.float64) for key, values in sizes.items()}
         for name, sizes in effects.items()
     }
-    names = sorted(found, key=lambda name: _largest_first(found[name]))
-    ranked = {
-        key: [found[name].get(key, np.empty(0)) for name in names] for key in _MARKS
-    }
+    by_rank = ("loss", "weights")
+    names = sorted(found, key=lambda n: [-np.median(found[n][key]) for key in by_rank])
+    ranked = {key: [found[n].get(key, np.empty(0)) for n in names] for key in _MARKS}
     with style.context(LOOK):
         size = (WIDTH / 72, (17 * len(names) + 90) / 72)
         figure = Figure(figsize=size, layout="constrained")
@@ -147,10 +138,6 @@ def untyped(function: Part) -> str:
 
 
 # --- sizes as text --------------------------------------------------------------------
-
-
-def _tested(cause: Cause) -> int:
-    return len(next(iter(cause.equal.trained.values())).predictions)
 
 
 def _values(cause: Cause, name: str) -> list[Any]:
@@ -195,16 +182,6 @@ _MARKS: dict[str, dict[str, Any]] = {
     "loss": {"markersize": 6, "color": AMBER},
     "accuracy": {"markersize": 6, "color": BLUE},
 }
-
-
-def _drawn(cause: Cause) -> dict[str, list[float]]:
-    """Return what is drawn of a cause: one difference per seed."""
-    sizes = {key: _values(cause, name) for key, name in QUANTITIES.items()}
-    return {key: values for key, values in sizes.items() if None not in values}
-
-
-def _largest_first(sizes: Mapping[str, Floats]) -> tuple[float, float]:
-    return -float(np.median(sizes["loss"])), -float(np.median(sizes["weights"]))
 
 
 def _decades(ax: Axes, values: Sequence[Floats], low: int) -> tuple[float, float]:

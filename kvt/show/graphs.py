@@ -11,7 +11,7 @@ from typing import Any
 
 from kvt.show.tables import Table
 
-Shape = tuple[int | None, ...] | None  # None for a length, or a rank, that is not known
+Shape = tuple[int | None, ...]  # None for a length that only a run knows: the batch's
 Structure = list[tuple[str, Shape, tuple[int, ...]]]
 
 
@@ -28,13 +28,8 @@ class Node:
 
     name: str
     kind: str
-    shape: Shape = None
+    shape: Shape
     inputs: tuple[str, ...] = ()
-
-    @property
-    def scope(self) -> str:
-        """The name up to its last slash: in Keras's graphs, model and layer."""
-        return self.name.rpartition("/")[0]
 
 
 Graph = tuple[Node, ...]  # each node stands after those that it reads
@@ -45,8 +40,8 @@ def forward(output: Any) -> Graph:
 
     A read or a copy of a value is the value itself. What a function captures is a
     variable. Constants that are not floating-point numbers are left out: they are axes
-    and shapes, arguments of an operation. Raises RecursionError for a graph with a
-    loop, or with a chain of several hundred operations.
+    and shapes, arguments of an operation. Raises ValueError for a tensor of unknown
+    rank, RecursionError for a loop or a chain of several hundred operations.
     """
     nodes: dict[str, Node] = {}
 
@@ -55,8 +50,7 @@ def forward(output: Any) -> Graph:
         name: str = source.op.name
         if name not in nodes:
             inputs = [visit(one) for one in source.op.inputs if not _is_argument(one)]
-            rank = tensor.shape.rank
-            shape = None if rank is None else tuple(tensor.shape.as_list())
+            shape = tuple(tensor.shape.as_list())
             nodes[name] = Node(name, _kind(source), shape, tuple(inputs))
         return name
 
@@ -88,12 +82,8 @@ def table(graphs: Mapping[str, Graph]) -> Table:
 def _text(kind: str, shape: Shape, inputs: tuple[int, ...]) -> str:
     """Return "input: b×784" or "MatMul(1, 2): b×32"; a scalar is a number."""
     reads = f"({', '.join(str(i + 1) for i in inputs)})" if inputs else ""
-    if shape is None:
-        return f"{kind}{reads}: any shape"
-    lengths = ["?" if length is None else str(length) for length in shape]
-    if lengths[:1] == ["?"]:
-        lengths[0] = "b"
-    return f"{kind}{reads}: {'×'.join(lengths) or 'number'}"
+    lengths = "×".join("b" if length is None else str(length) for length in shape)
+    return f"{kind}{reads}: {lengths or 'number'}"
 
 
 def _source(tensor: Any) -> Any:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, panels
 from kvt.show.picture import INK, Picture, picture
+from kvt.show.sources import Markdown
 
 Titles = Sequence[tuple[str, ...]]  # the lines above each image
 
@@ -28,7 +29,9 @@ def digits(images: ArrayLike, y: ArrayLike) -> Picture:
     return _ink_tiles(images, [(name,) for name in names], 10, alt)
 
 
-def mistakes(images: ArrayLike, y: ArrayLike, probabilities: ArrayLike) -> Picture:
+def mistakes(
+    images: ArrayLike, y: ArrayLike, probabilities: ArrayLike
+) -> Picture | Markdown:
     """Show the ten misclassified examples with the highest confidence, worst first.
 
     images and y: as for `digits`; probabilities: (n, classes). "4, not 9" is an example
@@ -38,7 +41,7 @@ def mistakes(images: ArrayLike, y: ArrayLike, probabilities: ArrayLike) -> Pictu
     labels, guesses, confidence = np.argmax(y, axis=1), p.argmax(axis=1), p.max(axis=1)
     wrong = np.flatnonzero(guesses != labels)
     if not wrong.size:
-        return _no_mistakes(len(p))
+        return Markdown(f"No mistakes: all {len(p)} examples are classified correctly.")
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:10]
     pairs = [f"{labels[i]}, not {guesses[i]}" for i in worst]
     titles = [*zip(pairs, map(_percent, confidence[worst]), strict=True)]
@@ -46,14 +49,6 @@ def mistakes(images: ArrayLike, y: ArrayLike, probabilities: ArrayLike) -> Pictu
     counted = [f"{pair} ({n}×)" for pair, n in sorted(Counter(pairs).items())]
     alt = f"The {worst.size} surest mistakes: {'; '.join(counted)}."
     return _ink_tiles(np.asarray(images)[worst], titles, 5, alt)
-
-
-def _no_mistakes(count: int) -> Picture:
-    text = f"No mistakes: all {count} examples are classified correctly."
-    with style.context(LOOK):
-        figure = Figure(figsize=(WIDTH / 72, 40 / 72))
-        figure.text(0.01, 0.5, text, va="center_baseline")
-        return picture(figure, text)
 
 
 def confusion(y: ArrayLike, probabilities: ArrayLike) -> Picture:
@@ -126,17 +121,16 @@ def _grid(
     head = int(np.ceil((lines * 15 + 8) / scale)) if lines else 0
     rows = -(-n // columns)
     canvas = np.zeros((rows * (h + gap + head), columns * (w + gap)))
-    corners = []
-    for i, image in enumerate(images):
-        top, left = i // columns * (h + gap + head) + head, i % columns * (w + gap)
-        canvas[top : top + h, left : left + w] = image
-        corners.append((top, left))
     height = canvas.shape[0] * scale
     figure = Figure(figsize=(WIDTH / 72, (height + foot) / 72))
     ax = figure.add_axes((0, foot / (height + foot), 1, height / (height + foot)))
     ax.set(xlim=(0, canvas.shape[1]), ylim=(canvas.shape[0], 0))
     ax.axis("off")
-    for (top, left), title in zip(corners, titles, strict=True):
+    corners = []
+    for i, (image, title) in enumerate(zip(images, titles, strict=True)):
+        top, left = i // columns * (h + gap + head) + head, i % columns * (w + gap)
+        canvas[top : top + h, left : left + w] = image
+        corners.append((top, left))
         for up, text in enumerate(reversed(title)):
             y = top - (up * 15 + 4) / scale
             ax.text(left + w / 2, y, text, ha="center", va="baseline")

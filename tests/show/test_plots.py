@@ -260,8 +260,8 @@ def test_mistakes_are_ordered_by_the_confidence_in_the_wrong_class():
 
 
 def test_a_model_without_mistakes_says_so():
-    alt = images.mistakes(IMAGES[:2], np.eye(2), np.eye(2)).alt
-    assert alt == "No mistakes: all 2 examples are classified correctly."
+    said = images.mistakes(IMAGES[:2], np.eye(2), np.eye(2)).text
+    assert said == "No mistakes: all 2 examples are classified correctly."
 
 
 def test_confusion_matrix_counts_labels_by_row_and_predictions_by_column():
