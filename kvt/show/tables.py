@@ -5,7 +5,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from kvt.compare import modes
 from kvt.compare.parity import Parity
@@ -27,6 +27,11 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     names: int = 1
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, str]], names: int = 1) -> Self:
+        """Return a table of rows that name their columns."""
+        return cls([*rows[0]], [[*row.values()] for row in rows], names)
 
     def _repr_markdown_(self) -> str:
         numbers = len(self.header) - self.names
@@ -57,18 +62,16 @@ def title(run: Results) -> str:
 
 def agreement(parities: Mapping[str, Parity]) -> Table:
     """Compare each dialect with Keras: weights, history, largest distance."""
-    return Table(
-        ["dialect", "same weights", "same history", "distance from Keras, ulp"],
-        [
-            [
-                DIALECTS[name],
-                "no" if any(parity.weights_max_ulp) else "yes",
-                "yes" if parity.history_equal else "no",
-                f"{max(parity.weights_max_ulp):,}",
-            ]
-            for name, parity in parities.items()
-        ],
-    )
+    rows = [
+        {
+            "dialect": DIALECTS[name],
+            "same weights": "no" if any(parity.weights_max_ulp) else "yes",
+            "same history": "yes" if parity.history_equal else "no",
+            "distance from Keras, ulp": f"{max(parity.weights_max_ulp):,}",
+        }
+        for name, parity in parities.items()
+    ]
+    return Table.of(rows)
 
 
 def side_by_side(dialects: Mapping[str, Results]) -> Table:
@@ -124,23 +127,18 @@ def speed(measured: modes.Speed) -> Table:
     """
     times = modes.microseconds(measured)
     reference = times["keras"]["graph"]
-    header = ["dialect", "mode", "first epoch, s", "then, µs per example"]
-    return Table(
-        [*header, "speed relative to Keras, graph"],
-        [
-            [
-                DIALECTS[name],
-                mode,
-                f"{measured[name][mode]['epoch_seconds'][0]:.2f}",
-                digits(times[name][mode]),
-                _factor(reference / times[name][mode]),
-            ]
-            for name in DIALECTS
-            for mode in modes.MODES
-            if mode in times.get(name, {})
-        ],
-        names=2,
-    )
+    rows = [
+        {
+            "dialect": DIALECTS[name],
+            "mode": mode,
+            "first epoch, s": f"{measured[name][mode]['epoch_seconds'][0]:.2f}",
+            "then, µs per example": digits(times[name][mode]),
+            "speed relative to Keras, graph": _factor(reference / times[name][mode]),
+        }
+        for name, mode in itertools.product(DIALECTS, modes.MODES)
+        if mode in times.get(name, {})
+    ]
+    return Table.of(rows, names=2)
 
 
 # All models
@@ -148,15 +146,11 @@ def speed(measured: modes.Speed) -> Table:
 
 def examples(runs: Sequence[Results]) -> Table:
     """Show how many examples each model was trained, validated and tested on."""
-    counts = ("train", "validation", "test")
-    return Table(
-        ["model", "data", *counts],
-        [
-            [title(run), run["data"]["name"], *(f"{run['data'][n]:,}" for n in counts)]
-            for run in runs
-        ],
-        names=2,
-    )
+    rows = []
+    for run in runs:
+        counts = {n: f"{run['data'][n]:,}" for n in ("train", "validation", "test")}
+        rows.append({"model": title(run), "data": run["data"]["name"], **counts})
+    return Table.of(rows, names=2)
 
 
 def at_a_glance(runs: Sequence[Results]) -> Table:
@@ -168,28 +162,23 @@ def at_a_glance(runs: Sequence[Results]) -> Table:
     rows = []
     for run in runs:
         notebook = f"{run['notebook']}.ipynb"
-        model = f"[{title(run)}]({notebook})"
-        for name, one in run["dialects"].items():
+        for place, (name, one) in enumerate(run["dialects"].items()):
             test, distance = one["test"], "reference"
             metric = "" if "accuracy" in test else "loss "
             if parity := run["parity"].get(name):
                 differs = "" if parity["history_equal"] else ", history differs"
                 distance = f"{max(parity['weights_max_ulp']):,}{differs}"
-            rows.append(
-                [
-                    model,
-                    DIALECTS[name],
-                    f"[{distance}]({notebook}#Do-they-agree?)",
-                    f"{metric}{test.get('accuracy', test['loss']):.3f}",
-                    str(one["lines"]),
-                    str(one.get("program_lines", "–")),
-                    f"{one['seconds']:.2f}",
-                ]
-            )
-            model = ""
-    columns = ["model", "dialect", "distance from Keras, ulp", "test accuracy"]
-    columns += ["lines of code", "whole program", "seconds"]
-    return Table(columns, rows, names=2)
+            row = {
+                "model": "" if place else f"[{title(run)}]({notebook})",
+                "dialect": DIALECTS[name],
+                "distance from Keras, ulp": f"[{distance}]({notebook}#Do-they-agree?)",
+                "test accuracy": f"{metric}{test.get('accuracy', test['loss']):.3f}",
+                "lines of code": str(one["lines"]),
+                "whole program": str(one.get("program_lines", "–")),
+                "seconds": f"{one['seconds']:.2f}",
+            }
+            rows.append(row)
+    return Table.of(rows, names=2)
 
 
 def lines(runs: Sequence[Results]) -> Table:
@@ -197,12 +186,16 @@ def lines(runs: Sequence[Results]) -> Table:
     rows = []
     for run in runs:
         keras, tf2, tf1 = (run["dialects"][name] for name in ("keras", "tf2", "tf1"))
-        counts = [tf2["lines"], tf1["lines"], tf2["program_lines"]]
-        ratios = [f"{n} (×{n / keras['lines']:.1f})" for n in counts]
-        rows.append([title(run), str(keras["lines"]), *ratios])
-    columns = ["lines of code", "Keras", "TensorFlow 2 with kvt.fit"]
-    columns += ["TensorFlow 1 with kvt.fit", "TensorFlow 2, whole program"]
-    return Table(columns, rows)
+        counts = {
+            "TensorFlow 2 with kvt.fit": tf2["lines"],
+            "TensorFlow 1 with kvt.fit": tf1["lines"],
+            "TensorFlow 2, whole program": tf2["program_lines"],
+        }
+        row = {"lines of code": title(run), "Keras": str(keras["lines"])}
+        for name, n in counts.items():
+            row[name] = f"{n} (×{n / keras['lines']:.1f})"
+        rows.append(row)
+    return Table.of(rows)
 
 
 def speeds(runs: Sequence[Results]) -> Table:
