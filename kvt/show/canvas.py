@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kvt.show.picture import FONT, INK
 
@@ -85,31 +85,23 @@ def legend(figure: Figure, ax: Axes) -> None:
     """Draw one legend for the whole figure, above its panels."""
     handles, labels = ax.get_legend_handles_labels()
     unique = dict(zip(labels, handles, strict=True))
-    figure.legend(
-        unique.values(),
-        unique.keys(),
-        loc="outside upper left",
-        ncols=min(3, len(unique)),
-        handlelength=2.6,
-        columnspacing=1.4,
-    )
+    options = {"ncols": min(3, len(unique)), "handlelength": 2.6, "columnspacing": 1.4}
+    figure.legend(unique.values(), unique.keys(), loc="outside upper left", **options)
 
 
 def curve(
-    ax: Axes,
-    label: str,
-    order: int,
-    values: Floats,
-    x: ArrayLike | None = None,
-    **options: Any,
+    ax: Axes, label: str, order: int, values: Floats, first: int = 1, **options: Any
 ) -> None:
-    """Draw one value per epoch, or per place in `x`; a single value is a dot."""
-    style = style_of(label, order) | options
+    """Draw values from the place `first` on; a single value is a dot.
+
+    Of a long curve, only as many values are drawn as the figure has pixels.
+    """
+    style = {"zorder": 2 + order / 10, **style_of(label, order), **options}
     if values.size == 1:  # one epoch has no line
         style = {"marker": "o", **style, "linestyle": ""}
-    x = np.arange(1, values.size + 1) if x is None else x  # epochs
-    finite = np.where(np.isfinite(values), values, np.nan)
-    ax.plot(x, finite, label=label, clip_on=False, zorder=2 + order / 10, **style)
+    drawn = np.linspace(0, values.size - 1, min(values.size, WIDTH)).round().astype(int)
+    y = np.where(np.isfinite(values), values, np.nan)[drawn]
+    ax.plot(first + drawn, y, label=label, clip_on=False, **style)
 
 
 def whole_numbers(ax: Axes, name: str, first: int, last: int) -> None:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from kvt.compare.effects import ROUNDING, STAGES, Cause, stage
 from kvt.compare.pairs import EqualPair
-from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, legend
+from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, legend
 from kvt.show.picture import INK, Picture, picture
 from kvt.show.sources import Markdown, beside, code
 from kvt.show.tables import Table
@@ -23,6 +23,7 @@ NOTEBOOK = "09_why_results_differ.ipynb"
 BELOW = f"< 1e{math.log10(ROUNDING):.0f}"
 QUANTITIES = {"weights": "end", "loss": "loss", "accuracy": "accuracy"}
 Part = Callable[..., Any]
+Sizes = Sequence[float]  # of one quantity, one for each seed
 
 
 def equal_pairs(found: Mapping[str, EqualPair]) -> Table:
@@ -90,20 +91,16 @@ def ranking(causes: Iterable[Cause]) -> Picture:
     return rank(effects)
 
 
-def rank(effects: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+def rank(effects: Mapping[str, Mapping[str, Sizes]]) -> Picture:
     """Rank causes by what they change in the loss, then in the weights.
 
     effects: name -> "loss", "weights", "accuracy" -> one difference per seed, at least
     0, infinite for NaN; accuracy in points, and absent for a model without. A mark is
     the median, its line the range.
     """
-    found = {
-        name: {key: np.asarray(values, np.float64) for key, values in sizes.items()}
-        for name, sizes in effects.items()
-    }
     by_rank = ("loss", "weights")
-    names = sorted(found, key=lambda n: [-np.median(found[n][key]) for key in by_rank])
-    ranked = {key: [found[n].get(key, np.empty(0)) for n in names] for key in _MARKS}
+    names = sorted(effects, key=lambda n: [-np.median(effects[n][k]) for k in by_rank])
+    ranked = {key: [effects[name].get(key, ()) for name in names] for key in _MARKS}
     with style.context(LOOK):
         size = (WIDTH / 72, (17 * len(names) + 90) / 72)
         figure = Figure(figsize=size, layout="constrained")
@@ -121,7 +118,7 @@ def rank(effects: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         left.set_yticks(range(len(names)), names)
         left.set_ylim(len(names) - 0.4, -0.6)
         legend(figure, left)
-        return picture(figure, _alt(found))
+        return picture(figure, _alt(effects))
 
 
 def untyped(function: Part) -> str:
@@ -157,11 +154,9 @@ def _size(cause: Cause, name: str) -> tuple[str, str]:
 
 def _surely_zero(cause: Cause, name: str) -> bool:
     """Whether a zero is zero on every processor: rounding may not be."""
-    if stage(cause.effects) != STAGES[-1]:
-        return True
-    return name in ("step", "end") and not (
-        cause.of_the_machine or any(_values(cause, name))
-    )
+    may_round = cause.of_the_machine or any(_values(cause, name))
+    is_exact = name in ("step", "end") and not may_round
+    return is_exact or stage(cause.effects) != STAGES[-1]
 
 
 def _text(value: float, name: str, zero: str) -> str:
@@ -184,7 +179,7 @@ _MARKS: dict[str, dict[str, Any]] = {
 }
 
 
-def _decades(ax: Axes, values: Sequence[Floats], low: int) -> tuple[float, float]:
+def _decades(ax: Axes, values: Sequence[Sizes], low: int) -> tuple[float, float]:
     """Draw a scale of powers of ten from `low`; return the places of 0 and NaN."""
     flat = np.concatenate([*values, [1.0]])
     high = np.ceil(np.log10(flat[np.isfinite(flat)].max()))
@@ -202,19 +197,19 @@ def _decades(ax: Axes, values: Sequence[Floats], low: int) -> tuple[float, float
     return zero, infinity
 
 
-def _spread(ax: Axes, name: str, values: Sequence[Floats], ends: Any) -> None:
+def _spread(ax: Axes, name: str, values: Sequence[Sizes], ends: Any) -> None:
     """Draw one row per cause: the median, on a line from the least to the largest."""
-    rows = [row for row, sizes in enumerate(values) if sizes.size]
+    rows = [row for row, sizes in enumerate(values) if sizes]
     three = [[f(values[row]) for f in (np.min, np.median, np.max)] for row in rows]
     with np.errstate(divide="ignore"):
         places = np.clip(np.log10(np.reshape(three, (-1, 3))), *ends)
+    least, median, most = places.T
     look = {"linestyle": "", "marker": "o", "label": name, **_MARKS[name]}
-    ax.plot(places[:, 1], rows, zorder=3, **look)
-    ends_of_range, color = (places[:, 0], places[:, 2]), look["color"]
-    ax.hlines(rows, *ends_of_range, color=color, linewidth=1.4, zorder=2)
+    ax.plot(median, rows, zorder=3, **look)
+    ax.hlines(rows, least, most, color=look["color"], linewidth=1.4, zorder=2)
 
 
-def _alt(found: Mapping[str, Mapping[str, Floats]]) -> str:
+def _alt(effects: Mapping[str, Mapping[str, Sizes]]) -> str:
     """Group by powers of ten, not by rank: near-ties would change the text."""
     groups: dict[str, list[str]] = {
         "The loss by 0.1 or more": [],
@@ -222,10 +217,10 @@ def _alt(found: Mapping[str, Mapping[str, Floats]]) -> str:
         "The accuracy alone": [],
         "Both by less than 0.00001, by rounding": [],
     }
-    for name, sizes in found.items():
+    for name, sizes in effects.items():
         loss = np.median(sizes["loss"])
         accuracy = np.median(sizes.get("accuracy", 0))
         at = [loss >= 0.1, loss >= 1e-5, accuracy >= 1e-5, True].index(True)
         list(groups.values())[at].append(name)
     listed = [f"{what}: {'; '.join(names)}." for what, names in groups.items() if names]
-    return f"What {len(found)} causes change. {' '.join(listed)}"
+    return f"What {len(effects)} causes change. {' '.join(listed)}"

@@ -8,7 +8,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from kvt.show.canvas import LOOK, legend, panels, style_of
+from kvt.show.canvas import LOOK, Floats, legend, panels, style_of
 from kvt.show.picture import Picture, picture
 from kvt.show.tables import digits
 
@@ -31,9 +31,8 @@ def speed(models: Models) -> Picture:
                 _column(ax, label, lines, times)
         axes[-1].set_xlabel("lines of code")
         axes[-1].margins(x=0.12)
-        axes[-1].xaxis.set_major_locator(
-            MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
-        )
+        places = MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
+        axes[-1].xaxis.set_major_locator(places)
         legend(figure, axes[0])
         return picture(figure, _speed_alt(models))
 
@@ -77,16 +76,12 @@ def _column(ax: Axes, label: str, lines: int, times: Mapping[str, float]) -> Non
         )
 
 
-def _spread(heights: Sequence[float], gap: float) -> list[float]:
+def _spread(heights: Sequence[float], gap: float) -> Floats:
     """Move ascending heights up until they keep a gap, then down from the ceiling."""
-    found = list(heights)
-    for i in range(1, len(found)):
-        found[i] = max(found[i], found[i - 1] + gap)
-    ceiling = 0.93  # a name at 1 would touch the title
-    for i in reversed(range(len(found))):
-        found[i] = min(found[i], ceiling)
-        ceiling = found[i] - gap
-    return found
+    steps = gap * np.arange(len(heights))
+    ceiling = 0.93 - steps[-1]  # a name at 1 would touch the title
+    spread: Floats = np.maximum.accumulate(heights - steps).clip(max=ceiling) + steps
+    return spread
 
 
 def _speed_alt(models: Models) -> str:
@@ -94,7 +89,7 @@ def _speed_alt(models: Models) -> str:
     for title, runs in models.items():
         labels = []
         for label, (lines, times) in runs.items():
-            ends = [digits(f(times.values())) for f in (min, max)]
-            labels.append(f"{label} {lines}, {' to '.join(dict.fromkeys(ends))}")
+            ends = dict.fromkeys(digits(f(times.values())) for f in (min, max))
+            labels.append(f"{label} {lines}, {' to '.join(ends)}")
         parts.append(f"{title}: {'; '.join(labels)}.")
     return f"Lines of code, and microseconds per example. {' '.join(parts)}"

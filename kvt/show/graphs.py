@@ -12,7 +12,6 @@ from typing import Any
 from kvt.show.tables import Table
 
 Shape = tuple[int | None, ...]  # None for a length that only a run knows: the batch's
-Structure = list[tuple[str, Shape, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def forward(output: Any) -> Graph:
     return tuple(nodes.values())
 
 
-def structure(graph: Graph) -> Structure:
+def structure(graph: Graph) -> list[tuple[str, Shape, tuple[int, ...]]]:
     """Return the graph without its names: kinds, shapes, and places of the inputs."""
     place = {node.name: i for i, node in enumerate(graph)}
     return [(n.kind, n.shape, tuple(place[i] for i in n.inputs)) for n in graph]

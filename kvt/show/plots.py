@@ -46,8 +46,7 @@ def rates(schedules: Runs) -> Picture:
     """Draw the learning rate that each run uses at each step, one panel per schedule.
 
     schedules: label -> schedule -> one rate per step, from step 0 on. A rate holds for
-    its whole step, so a short run's curves are stairs. Of a long run, only as many
-    steps are drawn as the figure has pixels.
+    its whole step, so a short run's curves are stairs.
     """
     runs = _curves(schedules)
     names = list(dict.fromkeys(name for run in runs.values() for name in run))
@@ -57,12 +56,9 @@ def rates(schedules: Runs) -> Picture:
             ax.set_title(name)
             for order, (label, run) in enumerate(runs.items()):
                 if name in run:
-                    count = run[name].size
-                    steps = np.linspace(0, count - 1, min(count, WIDTH)).round()
                     # Where a step is narrower than two pixels, stairs are not seen.
-                    stairs = "steps-post" if 2 * count < WIDTH else "default"
-                    rate = run[name][steps.astype(int)]
-                    canvas.curve(ax, label, order, rate, steps, drawstyle=stairs)
+                    stairs = "steps-post" if 2 * run[name].size < WIDTH else "default"
+                    canvas.curve(ax, label, order, run[name], 0, drawstyle=stairs)
         canvas.whole_numbers(axes[-1], "step", 0, _longest(runs) - 1)
         canvas.legend(figure, axes[0])
         return picture(figure, _rates_alt(runs, names))

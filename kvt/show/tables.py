@@ -215,8 +215,7 @@ def speeds(runs: Sequence[Results]) -> Table:
         for place in itertools.product(DIALECTS.values(), modes.MODES)
         if any(place in column for column in columns)
     ]
-    titles = [title(run) for run in runs]
-    return Table(["µs per example", "mode", *titles], rows, names=2)
+    return Table(["µs per example", "mode", *map(title, runs)], rows, names=2)
 
 
 def advice(runs: Sequence[Results]) -> Markdown:
