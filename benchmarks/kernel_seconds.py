@@ -2,7 +2,7 @@
 
 `instrumented` adds a cell before a notebook's first code cell and one after its last.
 The first imports the heavy packages while a clock runs, then wraps what traces graphs,
-times epochs, and draws figures. The last one prints the seconds as JSON. Seconds inside
+times modes, and draws figures. The last one prints the seconds as JSON. Seconds inside
 a wrapped call count for the innermost one only, so that the sum is the whole.
 """
 
@@ -20,23 +20,22 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell
 
 HEAVY = ("tensorflow", "keras", "matplotlib.figure", "sklearn.datasets")
-# What takes the time: a module and a function or method in it. "*" are all functions
-# that the module defines.
-WRAPPED = {
-    "tracing": [
-        (
-            "tensorflow.python.eager.polymorphic_function.tracing_compilation",
-            "_create_concrete_function",
-        )
-    ],
-    "timing": [("kvt.training.timing", "*")],
-    "drawing": [("matplotlib.backend_bases", "FigureCanvasBase.print_figure")],
-}
+TRACING = "tensorflow.python.eager.polymorphic_function.tracing_compilation"
+# For each kind: the module, and the functions or methods in it that take the time.
+WRAPPED = (
+    ("tracing", TRACING, ["_create_concrete_function"]),
+    (
+        "timing",
+        "kvt.compare.modes",
+        [f"Stopwatch.{it}" for it in ("keras", "tf2", "tf1")],
+    ),
+    ("drawing", "matplotlib.backend_bases", ["FigureCanvasBase.print_figure"]),
+)
 BEFORE = "from benchmarks import kernel_seconds\nkernel_seconds.start({heavy})"
 AFTER = "print(kernel_seconds.spent())"
 
 
-class Stopwatch:
+class Account:
     """Seconds by kind; the innermost kind that is running gets them."""
 
     def __init__(self) -> None:
@@ -68,25 +67,21 @@ class Stopwatch:
         return timed
 
 
-WATCH = Stopwatch()
+ACCOUNT = Account()
 
 
 def start(heavy: bool) -> None:
     """Start the clocks, in the kernel; `heavy` notebooks use TensorFlow."""
     if not heavy:
         return
-    WATCH.wrapped(import_heavy, "import")()
-    for kind, places in WRAPPED.items():
-        for module, name in places:
-            found = importlib.import_module(module)
-            if name == "*":
-                for each, value in list(vars(found).items()):
-                    if callable(value) and getattr(value, "__module__", "") == module:
-                        replace(value, WATCH.wrapped(value, kind), each)
-            else:
-                *owner, last = name.split(".")
-                holder = getattr(found, owner[0]) if owner else found
-                setattr(holder, last, WATCH.wrapped(getattr(holder, last), kind))
+    ACCOUNT.wrapped(import_heavy, "import")()
+    for kind, module, names in WRAPPED:
+        for name in names:
+            owner: Any = importlib.import_module(module)
+            *parents, last = name.split(".")
+            for parent in parents:
+                owner = getattr(owner, parent)
+            setattr(owner, last, ACCOUNT.wrapped(getattr(owner, last), kind))
 
 
 def import_heavy() -> None:
@@ -98,24 +93,15 @@ def import_heavy() -> None:
             importlib.import_module(name)
 
 
-def replace(old: Any, new: Any, name: str) -> None:
-    """Put a wrapped function wherever kvt exports it."""
-    import sys
-
-    for module in [each for key, each in sys.modules.items() if key.startswith("kvt")]:
-        if vars(module).get(name) is old:
-            setattr(module, name, new)
-
-
 def spent() -> str:
     """Return the seconds by kind, and the processor's seconds, as JSON."""
-    WATCH.switch()
+    ACCOUNT.switch()
     used = [
         resource.getrusage(who)
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
     processor = sum(each.ru_utime + each.ru_stime for each in used)
-    return json.dumps({**WATCH.seconds, "processor": processor})
+    return json.dumps({**ACCOUNT.seconds, "processor": processor})
 
 
 def instrumented(notebook: NotebookNode) -> NotebookNode:

@@ -39,7 +39,7 @@ class Overview:
         self._stream = stream or sys.stdout
         self._progress = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),
-            progress.TextColumn("{task.fields[state]}"),
+            progress.TextColumn("{task.fields[state]:14}"),
             _Seconds(),
             console=Console(file=self._stream),
             get_time=clock,

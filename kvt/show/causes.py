@@ -45,7 +45,7 @@ def source(*functions: Part) -> Markdown:
 
 def effect(cause: Cause) -> Markdown:
     """Show the part of Keras that a cause replaces, and the measured effect."""
-    tested = len(next(iter(cause.equal.trained.values())).predictions)
+    tested = len(cause.equal.training.examples.x_test)
     titles = {
         "weights, one step": "step",
         "weights, end": "end",

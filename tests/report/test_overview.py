@@ -96,7 +96,7 @@ def test_clock_of_a_running_notebook_goes_on_by_itself() -> None:
     with Overview({"01_line.ipynb": 2}, stream=terminal, clock=clock) as overview:
         overview.starts("01_line.ipynb")
         for clock.now in (7.0, 8.0):
-            shows(terminal, f"01_line.ipynb starts     {clock.now} s")
+            shows(terminal, f"01_line.ipynb starts             {clock.now} s")
 
 
 def test_drawing_fits_the_terminal_until_the_last_one_shows_all_lines(
@@ -107,7 +107,7 @@ def test_drawing_fits_the_terminal_until_the_last_one_shows_all_lines(
     terminal = Terminal()
     names = [f"{number:02}_notebook.ipynb" for number in range(9)]
     with Overview(dict.fromkeys(names, 5), stream=terminal, clock=Clock()):
-        drawn = [f"{name[:14]}… wa…" for name in names]
+        drawn = [f"{name[:10]}… waits …" for name in names]
         shows(terminal, *drawn[:3], "        ...".rstrip())
     assert terminal.screen() == [*drawn, ""]
 
