@@ -40,9 +40,11 @@ LONGEST = (
     "04_convolutional_network.ipynb",
     "test_stopping_and_checkpoints.py",
     "test_compiled.py",
-    "test_workers.py",
+    "test_run.py",
     "test_pipelines.py",
     "test_injected_errors.py",
+    "test_errors_of_2017.py",
+    "test_effects.py",
     "test_inside_fit.py",
 )
 CELL_SECONDS = 300  # at most, by --nbval-cell-timeout; its kernel has to end, too
@@ -60,7 +62,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, IPyNbCell):
             item.add_marker(pytest.mark.timeout(CELL_SECONDS + 20))
         if isinstance(item, IPyNbCell) or item.path.parent.name == "notebooks":
-            item.add_marker(pytest.mark.notebook)
+            item.add_marker(pytest.mark.long)
     for notebook in {item.parent for item in items}:
         if isinstance(notebook, IPyNbFile):
             notebook.skip_compare += ("image/svg+xml",)

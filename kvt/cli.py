@@ -1,4 +1,4 @@
-"""The commands: `kvt report`, `kvt run`, `kvt diff`, `kvt data`."""
+"""Run notebooks, write the report, compare results, check the data set."""
 
 import argparse
 import contextlib
@@ -67,14 +67,14 @@ def report(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run one notebook with other parameters."""
+    """Run one notebook with parameters of your choice."""
     from kvt.report import notebooks, parameters
     from kvt.report.execute import execute
 
     notebook: Path = options.notebook
     output: Path = options.output or Path(f"{notebook.stem}.executed.ipynb")
     if output.resolve() == notebook.resolve():
-        raise ValueError(f"{output} is the notebook itself; name another with -o")
+        raise ValueError(f"{output} is the notebook itself; choose another with -o")
     known = parameters.read(notebooks.read(notebook))
     values = parameters.check(dict(options.parameters), known)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def diff(options: argparse.Namespace) -> int:
-    """Compare two results files or directories of them; exit with 1 if they differ."""
+    """Compare two results files or two directories; exit with 1 if they differ."""
     from kvt.compare import results
 
     pairs = _pairs(options.a, options.b)
@@ -106,12 +106,12 @@ def _pairs(a: Path, b: Path) -> list[tuple[Path, Path]]:
     left, right = ({path.name for path in each.glob("*.json")} for each in (a, b))
     if left != right or not left:
         only = ", ".join(sorted(left ^ right)) or "none in either"
-        raise ValueError(f"{a} and {b} must hold the same *.json; not in both: {only}")
+        raise ValueError(f"{a} and {b} need the same *.json files; not in both: {only}")
     return [(a / name, b / name) for name in sorted(left)]
 
 
 def data(_: argparse.Namespace) -> int:
-    """Show which data set `kvt report` would use, and check its content."""
+    """Print which data set `kvt report` would use, its size and its SHA-256."""
     from kvt.data import load, resolve
 
     name, reason = resolve("auto")
@@ -123,7 +123,7 @@ def data(_: argparse.Namespace) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with errors of one line, without the usage."""
+    """Report an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -152,7 +152,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command(report)
     add("--dataset", choices=datasets, default="auto", help="auto: MNIST, else digits")
-    add("-p", "--parameter", **pairs, help="a value for every notebook that has it")
+    add("-p", "--parameter", **pairs, help="set this parameter wherever it exists")
     add("--pdf", action="store_true", help="also print the report, with Chromium")
     add("--jobs", type=_jobs, help="notebooks run at once (default: one per core)")
     add("--force", action="store_true", help="run unchanged notebooks again, too")
@@ -162,8 +162,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command(run)
     add("notebook", type=Path)
-    add("-p", "--parameter", **pairs, help="a value in place of the default")
-    add("-o", "--output", type=Path, help="default: NOTEBOOK's name.executed.ipynb")
+    add("-p", "--parameter", **pairs, help="set a parameter of the notebook")
+    add("-o", "--output", type=Path, help="default: NAME.executed.ipynb here")
 
     add = command(diff)
     add("a", type=Path)

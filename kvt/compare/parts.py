@@ -156,7 +156,7 @@ def by_example(values: list[Array], sizes: list[int]) -> float:
 
 
 def during_epoch(logs: Metrics, evaluate: Callable[[], Metrics]) -> Metrics:
-    """Report each batch's metrics as they were before its update."""
+    """Report each batch's metrics from before its update."""
     return logs
 
 
@@ -212,7 +212,7 @@ def sum_of_squares(weights: Variables) -> Tensor:
 
 
 def clipped_each(tape: Any, loss: Tensor, weights: Variables) -> Tensors:
-    """Clip each gradient by its own norm, as Keras's clipnorm does."""
+    """Clip each gradient by its own norm: Keras's clipnorm."""
     gradients = tape.gradient(loss, weights)
     return [tf.clip_by_norm(g, NORM) for g in gradients]
 
@@ -229,7 +229,7 @@ def momentum(
 def adam(
     weights: Variables, gradients: Tensors, learning_rate: float, slots: Slots
 ) -> None:
-    """Keras's Adam: epsilon is 1e-7, added to the uncorrected root."""
+    """Keras's Adam: 1e-7 is added to the uncorrected root."""
     first, second = corrections(slots)
     rate = learning_rate * tf.sqrt(second) / first
     for w, m, v in moments(weights, gradients, slots):

@@ -26,8 +26,8 @@ def split(n: int, validation_split: float) -> int:
 def example_order(n: int, seed: int) -> npt.NDArray[np.int64]:
     """Return the order (n,) in which Keras's `fit(shuffle=True)` visits n examples.
 
-    This is its order after `keras.utils.set_random_seed(seed)`. It depends only on n
-    and the seed, and it is the same in every epoch: Keras shuffles inside a tf.data
+    Keras uses this order after `keras.utils.set_random_seed(seed)`. It depends only on
+    n and the seed, and it is the same in every epoch: Keras shuffles inside a tf.data
     map, which restarts the same stream of random numbers each time.
     """
     with quiet():

@@ -1,22 +1,21 @@
-"""What all figures share: their width, colors, axes and checks.
+"""What all figures share: their width, colors and axes.
 
 Colors keep a contrast of 3:1 on white and on #15181d. Text and axes take the page's
 own color.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from kvt.show.picture import FONT, INK
 
 Floats = NDArray[np.float64]
-C = TypeVar("C", bound=Collection[Any])
 WIDTH = 440  # CSS px: 12 px text is still 9 px on a 360 px phone
 AMBER = "#d47f00"
 BLUE = "#2f66e0"
@@ -91,25 +90,18 @@ def legend(figure: Figure, ax: Axes) -> None:
 
 
 def curve(
-    ax: Axes,
-    label: str,
-    order: int,
-    values: Floats,
-    x: ArrayLike | None = None,
-    **options: Any,
+    ax: Axes, label: str, order: int, values: Floats, first: int = 1, **options: Any
 ) -> None:
-    """Draw one value per epoch, or per place in `x`; a single value is a dot."""
-    style = style_of(label, order) | options
+    """Draw values from the place `first` on; a single value is a dot.
+
+    Of a long curve, only as many values are drawn as the figure has pixels.
+    """
+    style = {"zorder": 2 + order / 10, **style_of(label, order), **options}
     if values.size == 1:  # one epoch has no line
         style = {"marker": "o", **style, "linestyle": ""}
-    x = np.arange(1, values.size + 1) if x is None else x  # epochs
-    finite = np.where(np.isfinite(values), values, np.nan)
-    ax.plot(x, finite, label=label, clip_on=False, zorder=2 + order / 10, **style)
-
-
-def epoch_axis(ax: Axes, curves: Sequence[Floats]) -> None:
-    """Number the epochs from 1 to the longest curve's last."""
-    whole_numbers(ax, "epoch", 1, max(curve.size for curve in curves))
+    drawn = np.linspace(0, values.size - 1, min(values.size, WIDTH)).round().astype(int)
+    y = np.where(np.isfinite(values), values, np.nan)[drawn]
+    ax.plot(first + drawn, y, label=label, clip_on=False, **style)
 
 
 def whole_numbers(ax: Axes, name: str, first: int, last: int) -> None:
@@ -125,50 +117,3 @@ def join_names(names: Sequence[str]) -> str:
     """Return `a, b and c`."""
     *head, last = names
     return f"{', '.join(head)} and {last}" if head else last
-
-
-def percent(p: float) -> str:
-    """Return a share as a percentage; only 1 itself reads 100 %."""
-    return "> 99 %" if 0.995 <= p < 1 else f"{100 * p:.0f} %"
-
-
-def nonempty(name: str, values: C) -> C:
-    """Return `values`, or raise ValueError where there are none."""
-    if not values:
-        raise ValueError(f"{name} is empty; it must have an entry; pass at least one")
-    return values
-
-
-def positive(name: str, value: int) -> None:
-    """Raise ValueError unless `value` is at least 1."""
-    if value < 1:
-        raise ValueError(f"{name} is {value}; it must be at least 1; pass 10")
-
-
-def epochs(name: str, values: ArrayLike) -> Floats:
-    """Return one float64 per epoch, or raise ValueError for another shape."""
-    array = np.asarray(values, np.float64)
-    if array.ndim != 1 or not array.size:
-        raise ValueError(
-            f"{name} has shape {array.shape}; it must be (epochs,); "
-            "pass one number per epoch, and train for at least one"
-        )
-    return array
-
-
-def shaped(name: str, values: ArrayLike, shape: tuple[int | None, ...]) -> Floats:
-    """Return values as float64 if their shape fits; None in `shape` fits any length."""
-    array = np.asarray(values, np.float64)
-    fits = array.ndim == len(shape) and all(
-        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
-    )
-    if not fits:
-        rule = ", ".join("any" if want is None else str(want) for want in shape)
-        raise ValueError(
-            f"{name} has shape {array.shape}; it must be ({rule}); reshape it"
-        )
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"{name} holds NaN or infinity; it must be finite; lower the learning rate"
-        )
-    return array

@@ -14,15 +14,16 @@ from matplotlib.figure import Figure
 
 from kvt.compare.effects import ROUNDING, STAGES, Cause, stage
 from kvt.compare.pairs import EqualPair
-from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, legend, nonempty
+from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, legend
 from kvt.show.picture import INK, Picture, picture
-from kvt.show.sources import Markdown
+from kvt.show.sources import Markdown, beside, code
 from kvt.show.tables import Table
 
 NOTEBOOK = "09_why_results_differ.ipynb"
 BELOW = f"< 1e{math.log10(ROUNDING):.0f}"
 QUANTITIES = {"weights": "end", "loss": "loss", "accuracy": "accuracy"}
 Part = Callable[..., Any]
+Sizes = Sequence[float]  # of one quantity, one for each seed
 
 
 def equal_pairs(found: Mapping[str, EqualPair]) -> Table:
@@ -37,79 +38,69 @@ def equal_pairs(found: Mapping[str, EqualPair]) -> Table:
     return Table(["pair", "on the test set", "seeds", "bits that differ"], rows, 2)
 
 
-def source(*functions: Part, title: str = "") -> Markdown:
+def source(*functions: Part) -> Markdown:
     """Show functions as a notebook writes them: without types."""
-    text = "\n\n\n".join(map(untyped, functions))
-    return Markdown(f"```python {title}".rstrip() + f"\n{text}\n```")
+    return code(*map(untyped, functions))
 
 
 def effect(cause: Cause) -> Markdown:
     """Show the part of Keras that a cause replaces, and the measured effect."""
-    columns = {
+    tested = len(cause.equal.training.examples.x_test)
+    titles = {
         "weights, one step": "step",
         "weights, end": "end",
         "loss": "loss",
         "accuracy, points": "accuracy",
-        f"predictions changed, of {_tested(cause):,}": "predictions",
+        f"predictions changed, of {tested:,}": "predictions",
     }
-    sizes = {
-        title: _size(cause, name)
-        for title, name in columns.items()
-        if None not in _values(cause, name)
-    }
-    table = Table(
-        [cause.equal.name, *sizes],
-        [
-            [
-                f"median of {len(cause.effects)}",
-                *(median for median, _ in sizes.values()),
-            ],
-            ["range", *(spread for _, spread in sizes.values())],
-        ],
-    )
-    keras = getattr(cause.equal.pair.recipe, cause.part)
-    shown = source(keras, title="equal to Keras").text
-    return Markdown(f"{shown}\n\n{table._repr_markdown_()}")
+    columns = [(cause.equal.name, f"median of {len(cause.effects)}", "range")]
+    for title, name in titles.items():
+        if None not in _values(cause, name):
+            columns.append((title, *_size(cause, name)))
+    header, *rows = zip(*columns, strict=True)
+    keras = untyped(getattr(cause.equal.pair.recipe, cause.part))
+    shown = beside({"equal to Keras": keras}).text
+    return Markdown(f"{shown}\n\n{Table(header, rows)._repr_markdown_()}")
 
 
 def symptoms(causes: Iterable[Cause]) -> Table:
     """Return a row per cause, by where it shows first: symptom, cause, median size."""
     rows = []
-    causes = list(causes)
-    for place in STAGES:
-        here = [cause for cause in causes if stage(cause.effects) == place]
-        for first, cause in enumerate(here):
-            anchor = cause.name.replace(" ", "-")
-            sizes = [_size(cause, name)[0] for name in ("loss", "accuracy")]
-            link = f"[{cause.name}]({NOTEBOOK}#{anchor})"
-            rows.append(["" if first else place, cause.symptom, link, *sizes])
+    before = ""
+    for cause in sorted(causes, key=lambda cause: STAGES.index(stage(cause.effects))):
+        place = stage(cause.effects)
+        link = f"[{cause.name}]({NOTEBOOK}#{cause.name.replace(' ', '-')})"
+        sizes = [_size(cause, name)[0] for name in ("loss", "accuracy")]
+        rows.append(["" if place == before else place, cause.symptom, link, *sizes])
+        before = place
     header = ["shows first", "what you see", "cause", "loss", "accuracy, points"]
     return Table(header, rows, names=3)
 
 
 def no_effect(names: Sequence[str]) -> Table:
     """Return the switches that were verified to change nothing."""
-    rows = [[name, "0"] for name in names]
-    return Table(["suspected", "bits that differ"], rows)
+    return Table(["suspected", "bits that differ"], [[name, "0"] for name in names])
 
 
 def ranking(causes: Iterable[Cause]) -> Picture:
     """Draw the causes, ranked by what they change."""
-    return rank({cause.name: _drawn(cause) for cause in causes})
+    effects = {}
+    for cause in causes:
+        sizes = {key: _values(cause, name) for key, name in QUANTITIES.items()}
+        effects[cause.name] = {k: v for k, v in sizes.items() if None not in v}
+    return rank(effects)
 
 
-def rank(effects: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
+def rank(effects: Mapping[str, Mapping[str, Sizes]]) -> Picture:
     """Rank causes by what they change in the loss, then in the weights.
 
     effects: name -> "loss", "weights", "accuracy" -> one difference per seed, at least
     0, infinite for NaN; accuracy in points, and absent for a model without. A mark is
-    the median, its line the range. Raises ValueError for other values, or none.
+    the median, its line the range.
     """
-    found = {k: _checked(k, v) for k, v in nonempty("effects", effects).items()}
-    names = sorted(found, key=lambda name: _largest_first(found[name]))
-    ranked = {
-        key: [found[name].get(key, np.empty(0)) for name in names] for key in _MARKS
-    }
+    by_rank = ("loss", "weights")
+    names = sorted(effects, key=lambda n: [-np.median(effects[n][k]) for k in by_rank])
+    ranked = {key: [effects[name].get(key, ()) for name in names] for key in _MARKS}
     with style.context(LOOK):
         size = (WIDTH / 72, (17 * len(names) + 90) / 72)
         figure = Figure(figsize=size, layout="constrained")
@@ -127,7 +118,7 @@ def rank(effects: Mapping[str, Mapping[str, Sequence[float]]]) -> Picture:
         left.set_yticks(range(len(names)), names)
         left.set_ylim(len(names) - 0.4, -0.6)
         legend(figure, left)
-        return picture(figure, _alt(found))
+        return picture(figure, _alt(effects))
 
 
 def untyped(function: Part) -> str:
@@ -144,10 +135,6 @@ def untyped(function: Part) -> str:
 
 
 # --- sizes as text --------------------------------------------------------------------
-
-
-def _tested(cause: Cause) -> int:
-    return len(next(iter(cause.equal.trained.values())).predictions)
 
 
 def _values(cause: Cause, name: str) -> list[Any]:
@@ -167,11 +154,9 @@ def _size(cause: Cause, name: str) -> tuple[str, str]:
 
 def _surely_zero(cause: Cause, name: str) -> bool:
     """Whether a zero is zero on every processor: rounding may not be."""
-    if stage(cause.effects) != STAGES[-1]:
-        return True
-    return name in ("step", "end") and not (
-        cause.of_the_machine or any(_values(cause, name))
-    )
+    may_round = cause.of_the_machine or any(_values(cause, name))
+    is_exact = name in ("step", "end") and not may_round
+    return is_exact or stage(cause.effects) != STAGES[-1]
 
 
 def _text(value: float, name: str, zero: str) -> str:
@@ -194,28 +179,7 @@ _MARKS: dict[str, dict[str, Any]] = {
 }
 
 
-def _drawn(cause: Cause) -> dict[str, list[float]]:
-    """Return what is drawn of a cause: one difference per seed."""
-    sizes = {key: _values(cause, name) for key, name in QUANTITIES.items()}
-    return {key: values for key, values in sizes.items() if None not in values}
-
-
-def _checked(name: str, effect: Mapping[str, Sequence[float]]) -> dict[str, Floats]:
-    sizes = {key: np.asarray(values, np.float64) for key, values in effect.items()}
-    for key in ("loss", "weights", *sizes):
-        if key not in sizes or not sizes[key].size or not np.all(sizes[key] >= 0):
-            raise ValueError(
-                f"{name}'s {key} is {effect.get(key)}; it must be one difference per "
-                "seed, 0 or more; use abs(), and infinity for NaN"
-            )
-    return sizes
-
-
-def _largest_first(sizes: Mapping[str, Floats]) -> tuple[float, float]:
-    return -float(np.median(sizes["loss"])), -float(np.median(sizes["weights"]))
-
-
-def _decades(ax: Axes, values: Sequence[Floats], low: int) -> tuple[float, float]:
+def _decades(ax: Axes, values: Sequence[Sizes], low: int) -> tuple[float, float]:
     """Draw a scale of powers of ten from `low`; return the places of 0 and NaN."""
     flat = np.concatenate([*values, [1.0]])
     high = np.ceil(np.log10(flat[np.isfinite(flat)].max()))
@@ -233,19 +197,19 @@ def _decades(ax: Axes, values: Sequence[Floats], low: int) -> tuple[float, float
     return zero, infinity
 
 
-def _spread(ax: Axes, name: str, values: Sequence[Floats], ends: Any) -> None:
+def _spread(ax: Axes, name: str, values: Sequence[Sizes], ends: Any) -> None:
     """Draw one row per cause: the median, on a line from the least to the largest."""
-    rows = [row for row, sizes in enumerate(values) if sizes.size]
+    rows = [row for row, sizes in enumerate(values) if sizes]
     three = [[f(values[row]) for f in (np.min, np.median, np.max)] for row in rows]
     with np.errstate(divide="ignore"):
         places = np.clip(np.log10(np.reshape(three, (-1, 3))), *ends)
+    least, median, most = places.T
     look = {"linestyle": "", "marker": "o", "label": name, **_MARKS[name]}
-    ax.plot(places[:, 1], rows, zorder=3, **look)
-    ends_of_range, color = (places[:, 0], places[:, 2]), look["color"]
-    ax.hlines(rows, *ends_of_range, color=color, linewidth=1.4, zorder=2)
+    ax.plot(median, rows, zorder=3, **look)
+    ax.hlines(rows, least, most, color=look["color"], linewidth=1.4, zorder=2)
 
 
-def _alt(found: Mapping[str, Mapping[str, Floats]]) -> str:
+def _alt(effects: Mapping[str, Mapping[str, Sizes]]) -> str:
     """Group by powers of ten, not by rank: near-ties would change the text."""
     groups: dict[str, list[str]] = {
         "The loss by 0.1 or more": [],
@@ -253,10 +217,10 @@ def _alt(found: Mapping[str, Mapping[str, Floats]]) -> str:
         "The accuracy alone": [],
         "Both by less than 0.00001, by rounding": [],
     }
-    for name, sizes in found.items():
+    for name, sizes in effects.items():
         loss = np.median(sizes["loss"])
         accuracy = np.median(sizes.get("accuracy", 0))
         at = [loss >= 0.1, loss >= 1e-5, accuracy >= 1e-5, True].index(True)
         list(groups.values())[at].append(name)
     listed = [f"{what}: {'; '.join(names)}." for what, names in groups.items() if names]
-    return f"What {len(found)} causes change. {' '.join(listed)}"
+    return f"What {len(effects)} causes change. {' '.join(listed)}"

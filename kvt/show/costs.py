@@ -8,8 +8,9 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from kvt.show.canvas import LOOK, legend, nonempty, panels, style_of
+from kvt.show.canvas import LOOK, Floats, legend, panels, style_of
 from kvt.show.picture import Picture, picture
+from kvt.show.tables import digits
 
 Models = Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]]
 
@@ -17,18 +18,9 @@ Models = Mapping[str, Mapping[str, tuple[int, Mapping[str, float]]]]
 def speed(models: Models) -> Picture:
     """Draw the time that each mode takes over its lines of code, one panel per model.
 
-    models: title -> label -> (lines of code, mode -> microseconds per example). The
-    time's scale is logarithmic. Raises ValueError if a model or a label is empty, or if
-    a time is not above 0.
+    models: title -> label -> (lines of code, mode -> microseconds per example, above
+    0). The time's scale is logarithmic.
     """
-    for title, runs in nonempty("models", models).items():
-        for label, (_, times) in nonempty(title, runs).items():
-            values = np.array(list(nonempty(f"{title}'s {label}", times).values()))
-            if not np.all((values > 0) & np.isfinite(values)):
-                raise ValueError(
-                    f"{title}'s {label} takes {min(times.values())} µs per example; it "
-                    "must be above 0 and finite; measure again"
-                )
     with style.context(LOOK):
         figure, axes = panels(len(models), height=125)
         for ax, (title, runs) in zip(axes, models.items(), strict=True):
@@ -39,9 +31,8 @@ def speed(models: Models) -> Picture:
                 _column(ax, label, lines, times)
         axes[-1].set_xlabel("lines of code")
         axes[-1].margins(x=0.12)
-        axes[-1].xaxis.set_major_locator(
-            MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
-        )
+        places = MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
+        axes[-1].xaxis.set_major_locator(places)
         legend(figure, axes[0])
         return picture(figure, _speed_alt(models))
 
@@ -85,16 +76,12 @@ def _column(ax: Axes, label: str, lines: int, times: Mapping[str, float]) -> Non
         )
 
 
-def _spread(heights: Sequence[float], gap: float) -> list[float]:
+def _spread(heights: Sequence[float], gap: float) -> Floats:
     """Move ascending heights up until they keep a gap, then down from the ceiling."""
-    found = list(heights)
-    for i in range(1, len(found)):
-        found[i] = max(found[i], found[i - 1] + gap)
-    ceiling = 0.93  # a name at 1 would touch the title
-    for i in reversed(range(len(found))):
-        found[i] = min(found[i], ceiling)
-        ceiling = found[i] - gap
-    return found
+    steps = gap * np.arange(len(heights))
+    ceiling = 0.93 - steps[-1]  # a name at 1 would touch the title
+    spread: Floats = np.maximum.accumulate(heights - steps).clip(max=ceiling) + steps
+    return spread
 
 
 def _speed_alt(models: Models) -> str:
@@ -102,11 +89,7 @@ def _speed_alt(models: Models) -> str:
     for title, runs in models.items():
         labels = []
         for label, (lines, times) in runs.items():
-            ends = [_short(f(times.values())) for f in (min, max)]
-            labels.append(f"{label} {lines}, {' to '.join(dict.fromkeys(ends))}")
+            ends = dict.fromkeys(digits(f(times.values())) for f in (min, max))
+            labels.append(f"{label} {lines}, {' to '.join(ends)}")
         parts.append(f"{title}: {'; '.join(labels)}.")
     return f"Lines of code, and microseconds per example. {' '.join(parts)}"
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"

@@ -12,83 +12,57 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from kvt.show.canvas import (
-    AMBER,
-    BLUE,
-    LOOK,
-    WIDTH,
-    Floats,
-    panels,
-    percent,
-    positive,
-    shaped,
-)
+from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, panels
 from kvt.show.picture import INK, Picture, picture
+from kvt.show.sources import Markdown
+
+Titles = Sequence[tuple[str, ...]]  # the lines above each image
 
 
-def digits(images: ArrayLike, labels: ArrayLike, *, columns: int = 10) -> Picture:
-    """Show images under their labels.
+def digits(images: ArrayLike, y: ArrayLike) -> Picture:
+    """Show images (n, 784) or (n, 28, 28, 1), in [0, 1], under their labels.
 
-    images: (n, 784), (n, 28, 28) or (n, 28, 28, 1), in [0, 1]; labels: classes (n,) or
-    one-hot (n, 10). Raises ValueError where shapes do not fit.
+    y: the labels, one-hot (n, classes).
     """
-    positive("columns", columns)
-    pixels = _images(images)
-    names = [str(c) for c in _classes("labels", labels, len(pixels))]
-    alt = f"{len(pixels)} handwritten digits, labeled {', '.join(names)}."
-    return _ink_tiles(pixels, [(name,) for name in names], columns, alt)
+    names = [str(label) for label in np.argmax(y, axis=1)]
+    alt = f"{len(names)} handwritten digits, labeled {', '.join(names)}."
+    return _ink_tiles(images, [(name,) for name in names], 10, alt)
 
 
 def mistakes(
-    images: ArrayLike, labels: ArrayLike, probabilities: ArrayLike, *, count: int = 10
-) -> Picture:
-    """Show the misclassified examples with the highest confidence, worst first.
+    images: ArrayLike, y: ArrayLike, probabilities: ArrayLike
+) -> Picture | Markdown:
+    """Show the ten misclassified examples with the highest confidence, worst first.
 
-    images and labels: as for `digits`; probabilities: (n, classes). "4, not 9" is an
-    example labeled 4 and taken for a 9. Raises ValueError where shapes do not fit.
+    images and y: as for `digits`; probabilities: (n, classes). "4, not 9" is an example
+    labeled 4 and taken for a 9.
     """
-    positive("count", count)
-    pixels = _images(images)
-    true = _classes("labels", labels, len(pixels))
-    p = shaped("probabilities", probabilities, (len(pixels), None))
-    guess = p.argmax(axis=1)
-    wrong = np.flatnonzero(guess != true)
-    worst = wrong[np.argsort(-p[wrong, guess[wrong]], kind="stable")][:count]
+    p = np.asarray(probabilities, np.float64)
+    labels, guesses, confidence = np.argmax(y, axis=1), p.argmax(axis=1), p.max(axis=1)
+    wrong = np.flatnonzero(guesses != labels)
     if not wrong.size:
-        return _sentence(
-            f"No mistakes: all {len(pixels)} examples are classified correctly."
-        )
-    pairs = [f"{true[i]}, not {guess[i]}" for i in worst]
-    titles = [
-        (pair, percent(p[i, guess[i]])) for pair, i in zip(pairs, worst, strict=True)
-    ]
+        return Markdown(f"No mistakes: all {len(p)} examples are classified correctly.")
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:10]
+    pairs = [f"{labels[i]}, not {guesses[i]}" for i in worst]
+    titles = [*zip(pairs, map(_percent, confidence[worst]), strict=True)]
     # Sorted: a near-tie in confidence would otherwise change the text.
     counted = [f"{pair} ({n}×)" for pair, n in sorted(Counter(pairs).items())]
     alt = f"The {worst.size} surest mistakes: {'; '.join(counted)}."
-    return _ink_tiles(pixels[worst], titles, 5, alt)
+    return _ink_tiles(np.asarray(images)[worst], titles, 5, alt)
 
 
-def confusion(
-    labels: ArrayLike, predictions: ArrayLike, *, classes: int = 10
-) -> Picture:
+def confusion(y: ArrayLike, probabilities: ArrayLike) -> Picture:
     """Draw a confusion matrix in which the errors stand out, not the correct answers.
 
-    labels and predictions: classes (n,), or one-hot or probabilities (n, classes). A
-    row is a label, a column a prediction. Raises ValueError where lengths differ or a
-    class lies outside [0, classes).
+    y: one-hot (n, classes); probabilities: (n, classes). A row is a label, a column a
+    prediction. Raises ValueError if n differs.
     """
     from sklearn.metrics import confusion_matrix  # takes a second: not at the top
 
-    true = _classes("labels", labels)
-    guess = _classes("predictions", predictions, len(true))
-    for name, values in (("labels", true), ("predictions", guess)):
-        if values.size and not 0 <= values.min() <= values.max() < classes:
-            raise ValueError(
-                f"{name} lie in [{values.min()}, {values.max()}]; with {classes} "
-                f"classes they must lie in [0, {classes - 1}]; pass more classes"
-            )
-    counts = confusion_matrix(true, guess, labels=range(classes))  # (classes, classes)
-    errors = np.where(np.eye(classes, dtype=bool), 0, counts)
+    classes = range(np.shape(y)[1])
+    labels, guesses = np.argmax(y, axis=1), np.argmax(probabilities, axis=1)
+    counts = confusion_matrix(labels, guesses, labels=classes)  # (classes, classes)
+    errors = counts - np.diag(np.diag(counts))
     # The root lifts rare errors; text on 0.6 of the color stays legible.
     shade = 0.6 * np.sqrt(errors / max(1, errors.max()))
     with style.context(LOOK):
@@ -97,7 +71,7 @@ def confusion(
         ax.set_title("predicted", fontweight="normal", loc="center")
         ax.set_ylabel("label")
         ax.tick_params(length=0, labeltop=True, labelbottom=False)
-        ax.set(xticks=range(classes), yticks=range(classes))
+        ax.set(xticks=classes, yticks=classes)
         ax.spines[:].set_visible(False)
         ax.grid(visible=False)
         for row, column in np.argwhere(counts):
@@ -109,70 +83,72 @@ def confusion(
 
 
 def class_weights(weights: ArrayLike) -> Picture:
-    """Show what each class looks for: weights (784, 10) as ten images, one scale."""
-    w = shaped("weights", weights, (784, None))
-    titles = [(str(c),) for c in range(w.shape[1])]
-    alt = f"The weights of the {w.shape[1]} classes as images, one for each class."
-    return _signed_tiles(w.T.reshape(-1, 28, 28), titles, 5, alt)
+    """Show what each class looks for: weights (784, classes) as images, one scale."""
+    images = _units(weights)
+    titles = [(str(label),) for label in range(len(images))]
+    alt = f"The weights of the {len(images)} classes as images, one for each class."
+    return _signed_tiles(images, titles, 5, alt)
 
 
-def hidden_weights(weights: ArrayLike, *, count: int = 32) -> Picture:
-    """Show the first `count` hidden units of weights (784, units), on one scale."""
-    positive("count", count)
-    w = shaped("weights", weights, (784, None))[:, :count]
-    alt = f"The weights of {w.shape[1]} hidden units as images, one for each unit."
-    return _signed_tiles(w.T.reshape(-1, 28, 28), [], 8, alt)
+def hidden_weights(weights: ArrayLike) -> Picture:
+    """Show what each hidden unit looks for: weights (784, units), on one scale."""
+    images = _units(weights)
+    alt = f"The weights of {len(images)} hidden units as images, one for each unit."
+    return _signed_tiles(images, [()] * len(images), 8, alt)
 
 
 def filters(kernels: ArrayLike) -> Picture:
     """Show convolution kernels (height, width, 1, n) as n small images, one scale."""
-    k = shaped("kernels", kernels, (None, None, 1, None))[:, :, 0, :]
-    alt = f"The {k.shape[2]} filters of {k.shape[0]} by {k.shape[1]} as images."
-    return _signed_tiles(k.transpose(2, 0, 1), [], 8, alt)
+    images = np.moveaxis(np.squeeze(kernels, 2), -1, 0)
+    n, height, width = images.shape
+    alt = f"The {n} filters of {height} by {width} as images."
+    return _signed_tiles(images, [()] * len(images), 8, alt)
+
+
+def _units(weights: ArrayLike) -> Floats:
+    """Return weights (784, units) as images (units, 28, 28)."""
+    return np.transpose(weights).reshape(np.shape(weights)[1], 28, 28)
 
 
 def _grid(
-    images: Floats, titles: Sequence[tuple[str, ...]], columns: int, foot: int = 0
+    images: Floats, titles: Titles, columns: int, foot: int = 0
 ) -> tuple[Figure, Axes, Floats, list[tuple[int, int]]]:
     """Arrange images (n, h, w) on one canvas, in image pixels, below their titles."""
     n, h, w = images.shape
     gap = max(1, w // 9)
     scale = WIDTH / (columns * (w + gap))  # CSS px for an image pixel
-    lines = max((len(t) for t in titles), default=0)
+    lines = len(titles[0])
     head = int(np.ceil((lines * 15 + 8) / scale)) if lines else 0
     rows = -(-n // columns)
     canvas = np.zeros((rows * (h + gap + head), columns * (w + gap)))
-    corners = []
-    for i, image in enumerate(images):
-        top, left = i // columns * (h + gap + head) + head, i % columns * (w + gap)
-        canvas[top : top + h, left : left + w] = image
-        corners.append((top, left))
     height = canvas.shape[0] * scale
     figure = Figure(figsize=(WIDTH / 72, (height + foot) / 72))
     ax = figure.add_axes((0, foot / (height + foot), 1, height / (height + foot)))
     ax.set(xlim=(0, canvas.shape[1]), ylim=(canvas.shape[0], 0))
     ax.axis("off")
-    for (top, left), title in zip(corners, titles, strict=False):
+    corners = []
+    for i, (image, title) in enumerate(zip(images, titles, strict=True)):
+        top, left = i // columns * (h + gap + head) + head, i % columns * (w + gap)
+        canvas[top : top + h, left : left + w] = image
+        corners.append((top, left))
         for up, text in enumerate(reversed(title)):
             y = top - (up * 15 + 4) / scale
             ax.text(left + w / 2, y, text, ha="center", va="baseline")
     return figure, ax, canvas, corners
 
 
-def _ink_tiles(
-    images: Floats, titles: Sequence[tuple[str, ...]], columns: int, alt: str
-) -> Picture:
+def _ink_tiles(images: ArrayLike, titles: Titles, columns: int, alt: str) -> Picture:
     """Draw images in [0, 1] in the page's text color on its background."""
     with style.context(LOOK):
-        figure, ax, canvas, _ = _grid(images, titles, columns)
+        pixels = np.asarray(images, np.float64).reshape(-1, 28, 28)
+        figure, ax, canvas, _ = _grid(pixels, titles, columns)
         _paint(ax, np.repeat(canvas[:, :, None], 3, axis=2).clip(0, 1), gid="ink")
         return picture(figure, alt)
 
 
-def _signed_tiles(
-    images: Floats, titles: Sequence[tuple[str, ...]], columns: int, alt: str
-) -> Picture:
+def _signed_tiles(images: Floats, titles: Titles, columns: int, alt: str) -> Picture:
     """Draw signed images on one scale: amber above 0, blue below, transparent at 0."""
+    images = images.astype(np.float64)
     # A few large weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
     with style.context(LOOK):
@@ -180,10 +156,8 @@ def _signed_tiles(
         _paint(ax, _diverging(canvas / limit))
         h, w = images.shape[1:]
         frames = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for y, x in corners]
-        faint: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "alpha": 0.3}
-        ax.add_collection(
-            PolyCollection(frames, linewidths=0.8, clip_on=False, **faint)
-        )
+        look: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "alpha": 0.3}
+        ax.add_collection(PolyCollection(frames, linewidths=0.8, clip_on=False, **look))
         height = figure.get_figheight() * 72
         bar = figure.add_axes((0.3, 24 / height, 0.4, 10 / height))
         _paint(bar, _diverging(np.linspace(-1, 1, 101)[None, :]))
@@ -209,41 +183,15 @@ def _diverging(values: Floats) -> Floats:
     return np.dstack([rgb, alpha])
 
 
+def _percent(p: float) -> str:
+    """Return a share as a percentage; only 1 itself reads 100 %."""
+    return "> 99 %" if 0.995 <= p < 1 else f"{100 * p:.0f} %"
+
+
 def _confusion_alt(counts: NDArray[np.int64], errors: NDArray[np.int64]) -> str:
     right = np.trace(counts) / max(1, counts.sum())
-    alt = f"Confusion matrix: {percent(right)} of the examples on the diagonal"
+    alt = f"Confusion matrix: {_percent(right)} of the examples on the diagonal"
     if not errors.any():
         return f"{alt}, no errors."
     label, guess = np.unravel_index(errors.argmax(), errors.shape)
     return f"{alt}; the most frequent error is {label} taken for {guess}."
-
-
-def _images(images: ArrayLike) -> Floats:
-    array = np.asarray(images, np.float64)
-    if array.shape[1:] not in ((784,), (28, 28), (28, 28, 1)) or not len(array):
-        raise ValueError(
-            f"images has shape {array.shape}; it must be (n, 784), (n, 28, 28) or "
-            "(n, 28, 28, 1) with n > 0; pass a batch, x[:n]"
-        )
-    return array.reshape(-1, 28, 28)
-
-
-def _classes(name: str, values: ArrayLike, n: int | None = None) -> NDArray[np.int64]:
-    """Classes (n,) from classes (n,) or from one-hot or probabilities (n, classes)."""
-    array = np.asarray(values)
-    rows = array.ndim == 2 and array.shape[1] > 1  # (n, 1) would all be class 0
-    classes = array.argmax(axis=1) if rows else array
-    if classes.ndim != 1 or n not in (None, len(classes)):
-        length = "n" if n is None else n
-        raise ValueError(
-            f"{name} has shape {array.shape}; it must be ({length},) or "
-            f"({length}, classes); pass one class or one row per example"
-        )
-    return classes.astype(np.int64)
-
-
-def _sentence(text: str) -> Picture:
-    with style.context(LOOK):
-        figure = Figure(figsize=(WIDTH / 72, 40 / 72))
-        figure.text(0.01, 0.5, text, va="center_baseline")
-        return picture(figure, text)

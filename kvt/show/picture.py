@@ -9,6 +9,7 @@ import io
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -28,13 +29,9 @@ class Picture:
     svg: str = field(repr=False)
     alt: str
 
-    def _repr_mimebundle_(
-        self, include: object = None, exclude: object = None
-    ) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-        return (
-            {"image/svg+xml": self.svg, "text/plain": self.alt},
-            {"image/svg+xml": {"alt": self.alt}},
-        )
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
+        metadata = {"image/svg+xml": {"alt": self.alt}}
+        return {"image/svg+xml": self.svg, "text/plain": self.alt}, metadata
 
 
 def picture(figure: Figure, alt: str) -> Picture:

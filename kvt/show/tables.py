@@ -1,9 +1,11 @@
 """Tables of what the notebooks measure."""
 
+import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from kvt.compare import modes
 from kvt.compare.parity import Parity
@@ -25,6 +27,11 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     names: int = 1
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, str]], names: int = 1) -> Self:
+        """Return a table of rows that name their columns."""
+        return cls([*rows[0]], [[*row.values()] for row in rows], names)
 
     def _repr_markdown_(self) -> str:
         numbers = len(self.header) - self.names
@@ -55,18 +62,16 @@ def title(run: Results) -> str:
 
 def agreement(parities: Mapping[str, Parity]) -> Table:
     """Compare each dialect with Keras: weights, history, largest distance."""
-    return Table(
-        ["dialect", "same weights", "same history", "distance from Keras, ulp"],
-        [
-            [
-                DIALECTS[name],
-                "no" if any(parity.weights_max_ulp) else "yes",
-                "yes" if parity.history_equal else "no",
-                f"{max(parity.weights_max_ulp):,}",
-            ]
-            for name, parity in parities.items()
-        ],
-    )
+    rows = [
+        {
+            "dialect": DIALECTS[name],
+            "same weights": "no" if any(parity.weights_max_ulp) else "yes",
+            "same history": "yes" if parity.history_equal else "no",
+            "distance from Keras, ulp": f"{max(parity.weights_max_ulp):,}",
+        }
+        for name, parity in parities.items()
+    ]
+    return Table.of(rows)
 
 
 def side_by_side(dialects: Mapping[str, Results]) -> Table:
@@ -76,22 +81,19 @@ def side_by_side(dialects: Mapping[str, Results]) -> Table:
     the last epoch and of the test set, with three decimals, so that another processor
     prints the same.
     """
-    runs = dialects.values()
-    first = next(iter(runs))
-    rows = [
-        [name, *(f"{run['history'][name][-1]:.3f}" for run in runs)]
-        for name in sorted(first["history"], key=metric_order)
-    ]
-    rows += [
-        [f"test {name}", *(f"{run['test'][name]:.3f}" for run in runs)]
-        for name in sorted(first["test"], key=metric_order)
-    ]
-    rows += [
-        ["parameters", *(f"{run['parameters']:,}" for run in runs)],
-        ["lines of code", *(str(run["lines"]) for run in runs)],
-        ["lines of code, whole program", *map(_program_lines, runs)],
-    ]
-    return Table(["", *(DIALECTS[name] for name in dialects)], rows)
+
+    def column(run: Results) -> dict[str, str]:
+        history, test = run["history"], run["test"]
+        last = {name: history[name][-1] for name in sorted(history, key=metric_order)}
+        tested = {f"test {name}": test[name] for name in sorted(test, key=metric_order)}
+        return {
+            **{name: f"{value:.3f}" for name, value in (last | tested).items()},
+            "parameters": f"{run['parameters']:,}",
+            "lines of code": str(run["lines"]),
+            "lines of code, whole program": str(run.get("program_lines", "–")),
+        }
+
+    return _by_dialect("", {name: column(run) for name, run in dialects.items()})
 
 
 def seconds(dialects: Mapping[str, Results]) -> Table:
@@ -99,15 +101,22 @@ def seconds(dialects: Mapping[str, Results]) -> Table:
 
     The first epoch includes tracing the graph; the median represents the others.
     """
-    runs = dialects.values()
-    return Table(
-        ["seconds", *(DIALECTS[name] for name in dialects)],
-        [
-            ["whole training", *(f"{run['seconds']:.2f}" for run in runs)],
-            ["first epoch", *(f"{run['epoch_seconds'][0]:.3f}" for run in runs)],
-            ["median epoch", *(f"{_median(run['epoch_seconds']):.3f}" for run in runs)],
-        ],
-    )
+    columns = {
+        name: {
+            "whole training": f"{run['seconds']:.2f}",
+            "first epoch": f"{run['epoch_seconds'][0]:.3f}",
+            "median epoch": f"{statistics.median_high(run['epoch_seconds']):.3f}",
+        }
+        for name, run in dialects.items()
+    }
+    return _by_dialect("seconds", columns)
+
+
+def _by_dialect(corner: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
+    """Return a table from dialect -> name of the row -> text."""
+    names = next(iter(columns.values()))
+    rows = [[name, *(column[name] for column in columns.values())] for name in names]
+    return Table([corner, *(DIALECTS[dialect] for dialect in columns)], rows)
 
 
 def speed(measured: modes.Speed) -> Table:
@@ -118,23 +127,18 @@ def speed(measured: modes.Speed) -> Table:
     """
     times = modes.microseconds(measured)
     reference = times["keras"]["graph"]
-    header = ["dialect", "mode", "first epoch, s", "then, µs per example"]
-    return Table(
-        [*header, "speed relative to Keras, graph"],
-        [
-            [
-                DIALECTS[name],
-                mode,
-                f"{measured[name][mode]['epoch_seconds'][0]:.2f}",
-                _digits(times[name][mode]),
-                _factor(reference / times[name][mode]),
-            ]
-            for name in DIALECTS
-            for mode in modes.MODES
-            if mode in times.get(name, {})
-        ],
-        names=2,
-    )
+    rows = [
+        {
+            "dialect": DIALECTS[name],
+            "mode": mode,
+            "first epoch, s": f"{measured[name][mode]['epoch_seconds'][0]:.2f}",
+            "then, µs per example": digits(times[name][mode]),
+            "speed relative to Keras, graph": _factor(reference / times[name][mode]),
+        }
+        for name, mode in itertools.product(DIALECTS, modes.MODES)
+        if mode in times.get(name, {})
+    ]
+    return Table.of(rows, names=2)
 
 
 # All models
@@ -142,15 +146,11 @@ def speed(measured: modes.Speed) -> Table:
 
 def examples(runs: Sequence[Results]) -> Table:
     """Show how many examples each model was trained, validated and tested on."""
-    counts = ("train", "validation", "test")
-    return Table(
-        ["model", "data", *counts],
-        [
-            [title(run), run["data"]["name"], *(f"{run['data'][n]:,}" for n in counts)]
-            for run in runs
-        ],
-        names=2,
-    )
+    rows = []
+    for run in runs:
+        counts = {n: f"{run['data'][n]:,}" for n in ("train", "validation", "test")}
+        rows.append({"model": title(run), "data": run["data"]["name"], **counts})
+    return Table.of(rows, names=2)
 
 
 def at_a_glance(runs: Sequence[Results]) -> Table:
@@ -162,53 +162,60 @@ def at_a_glance(runs: Sequence[Results]) -> Table:
     rows = []
     for run in runs:
         notebook = f"{run['notebook']}.ipynb"
-        model = f"[{title(run)}]({notebook})"
-        for name, one in run["dialects"].items():
-            distance = _distance(run["parity"].get(name))
-            rows.append(
-                [
-                    model,
-                    DIALECTS[name],
-                    f"[{distance}]({notebook}#Do-they-agree?)",
-                    _test_metric(one["test"]),
-                    str(one["lines"]),
-                    _program_lines(one),
-                    f"{one['seconds']:.2f}",
-                ]
-            )
-            model = ""
-    columns = ["model", "dialect", "distance from Keras, ulp", "test accuracy"]
-    columns += ["lines of code", "whole program", "seconds"]
-    return Table(columns, rows, names=2)
+        for place, (name, one) in enumerate(run["dialects"].items()):
+            test, distance = one["test"], "reference"
+            metric = "" if "accuracy" in test else "loss "
+            if parity := run["parity"].get(name):
+                differs = "" if parity["history_equal"] else ", history differs"
+                distance = f"{max(parity['weights_max_ulp']):,}{differs}"
+            row = {
+                "model": "" if place else f"[{title(run)}]({notebook})",
+                "dialect": DIALECTS[name],
+                "distance from Keras, ulp": f"[{distance}]({notebook}#Do-they-agree?)",
+                "test accuracy": f"{metric}{test.get('accuracy', test['loss']):.3f}",
+                "lines of code": str(one["lines"]),
+                "whole program": str(one.get("program_lines", "–")),
+                "seconds": f"{one['seconds']:.2f}",
+            }
+            rows.append(row)
+    return Table.of(rows, names=2)
 
 
 def lines(runs: Sequence[Results]) -> Table:
     """Show the lines of code and how many times Keras's they are, one row per model."""
     rows = []
     for run in runs:
-        of = run["dialects"]
-        keras = of["keras"]["lines"]
-        counts = [of["tf2"]["lines"], of["tf1"]["lines"], of["tf2"]["program_lines"]]
-        ratios = [f"{n} (×{n / keras:.1f})" for n in counts]
-        rows.append([title(run), str(keras), *ratios])
-    columns = ["lines of code", "Keras", "TensorFlow 2 with kvt.fit"]
-    columns += ["TensorFlow 1 with kvt.fit", "TensorFlow 2, whole program"]
-    return Table(columns, rows)
+        keras, tf2, tf1 = (run["dialects"][name] for name in ("keras", "tf2", "tf1"))
+        counts = {
+            "TensorFlow 2 with kvt.fit": tf2["lines"],
+            "TensorFlow 1 with kvt.fit": tf1["lines"],
+            "TensorFlow 2, whole program": tf2["program_lines"],
+        }
+        row = {"lines of code": title(run), "Keras": str(keras["lines"])}
+        for name, n in counts.items():
+            row[name] = f"{n} (×{n / keras['lines']:.1f})"
+        rows.append(row)
+    return Table.of(rows)
 
 
 def speeds(runs: Sequence[Results]) -> Table:
     """Show microseconds per example, one column per model; the least is bold."""
-    columns = [modes.microseconds(run["speed"]) for run in runs]
-    least = [min(min(of.values()) for of in times.values()) for times in columns]
-    rows = []
-    for name, dialect in DIALECTS.items():
-        for mode in modes.MODES:
-            found = [times.get(name, {}).get(mode) for times in columns]
-            if any(found):
-                pairs = zip(found, least, strict=True)
-                rows.append([dialect, mode, *(_bold_least(*pair) for pair in pairs)])
-    titles = [title(run) for run in runs]
-    return Table(["µs per example", "mode", *titles], rows, names=2)
+    columns = []
+    for run in runs:
+        times = {
+            (DIALECTS[name], mode): time
+            for name, of in modes.microseconds(run["speed"]).items()
+            for mode, time in of.items()
+        }
+        texts = {place: digits(time) for place, time in times.items()}
+        least = min(times, key=lambda place: times[place])
+        columns.append(texts | {least: f"**{texts[least]}**"})
+    rows = [
+        [*place, *(column.get(place, "–") for column in columns)]
+        for place in itertools.product(DIALECTS.values(), modes.MODES)
+        if any(place in column for column in columns)
+    ]
+    return Table(["µs per example", "mode", *map(title, runs)], rows, names=2)
 
 
 def advice(runs: Sequence[Results]) -> Markdown:
@@ -219,11 +226,8 @@ def advice(runs: Sequence[Results]) -> Markdown:
     points, savings = [], {"": 0.0}
     for run in runs:
         times = modes.microseconds(run["speed"])
-        chosen = {
-            name: modes.advised(times[name])
-            for name in ("keras", "tf2")
-            if "graph" in times.get(name, {})
-        }
+        timed = [n for n in ("keras", "tf2") if "graph" in times.get(n, {})]
+        chosen = {name: modes.advised(times[name]) for name in timed}
         sentences = [_choice(run, name, mode) for name, mode in chosen.items()]
         if len(chosen) > 1:
             sentences.append(_faster(run, chosen))
@@ -233,7 +237,7 @@ def advice(runs: Sequence[Results]) -> Markdown:
             epochs = len(run["dialects"][name]["epoch_seconds"])
             savings[f"{title(run)} in {DIALECTS[name]}"] = per_epoch * epochs - start
     most = max(savings, key=lambda place: savings[place])
-    saved = f"at most {_digits(savings[most])} s ({most})" if most else "no time"
+    saved = f"at most {digits(savings[most])} s ({most})" if most else "no time"
     return Markdown(
         "\n".join(points) + "\n\nThe notebooks themselves use graph in every dialect, "
         "as Keras does by default. Over their own epochs, start-up included, the modes "
@@ -251,32 +255,21 @@ def _choice(run: Results, name: str, mode: str) -> str:
     per_epoch, start = modes.saved(run, name, mode)
     epochs = math.ceil(start / per_epoch)
     repaid = f"; it repays its start-up after {epochs:,} epochs" if epochs > 1 else ""
-    gain = _digits(times["graph"] / times[mode])
+    gain = digits(times["graph"] / times[mode])
     return f"{where} use {mode}: {gain} times as fast as graph{repaid}."
 
 
 def _faster(run: Results, chosen: Mapping[str, str]) -> str:
     """Compare the two dialects in their advised modes, and say on how many examples."""
     times = modes.microseconds(run["speed"])
-    keras, tf2 = (times[name][chosen[name]] for name in ("keras", "tf2"))
-    ratio = max(keras, tf2) / min(keras, tf2)
+    taken = {name: times[name][mode] for name, mode in chosen.items()}
+    fast, slow = sorted(taken, key=lambda name: taken[name])
+    ratio = taken[slow] / taken[fast]
     if ratio < modes.GAIN:
         return f"The two then differ by less than {modes.GAIN} times."
-    fast, slow = ("TensorFlow 2", "Keras") if tf2 < keras else ("Keras", "TensorFlow 2")
     n = min(run["speed"][name][mode]["examples"] for name, mode in chosen.items())
-    faster = f"{_digits(ratio)} times as fast as {slow}"
-    return f"On epochs of {n:,} examples, {fast} is then {faster}."
-
-
-def _program_lines(dialect: Results) -> str:
-    return str(dialect.get("program_lines", "–"))
-
-
-def _bold_least(time: float | None, least: float) -> str:
-    """Return the time, in bold if it is the least; a dash if there is none."""
-    if time is None:
-        return "–"
-    return f"**{_digits(time)}**" if time == least else _digits(time)
+    faster = f"{digits(ratio)} times as fast as {DIALECTS[slow]}"
+    return f"On epochs of {n:,} examples, {DIALECTS[fast]} is then {faster}."
 
 
 def _factor(ratio: float) -> str:
@@ -284,26 +277,6 @@ def _factor(ratio: float) -> str:
     return f"×{ratio:.2f}" if ratio < 10 else f"×{ratio:,.0f}"
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Return at least two significant digits: 1,234, 24, 5.1, 0.25."""
     return f"{value:{',.0f' if value >= 10 else '.1f' if value >= 1 else '.2g'}}"
-
-
-def _distance(parity: Results | None) -> str:
-    """Return the largest distance, and say so if the histories differ."""
-    if parity is None:
-        return "reference"
-    differs = "" if parity["history_equal"] else ", history differs"
-    return f"{max(parity['weights_max_ulp']):,}{differs}"
-
-
-def _test_metric(test: Mapping[str, float]) -> str:
-    """Return the accuracy, or the loss of a model without accuracy."""
-    if "accuracy" in test:
-        return f"{test['accuracy']:.3f}"
-    return f"loss {test['loss']:.3f}"
-
-
-def _median(values: Sequence[float]) -> float:
-    """Return the upper median."""
-    return sorted(values)[len(values) // 2]

@@ -21,7 +21,7 @@ Rows = tuple[Array, ...]  # arrays of the same length: row i of each is example 
 
 
 def as_rows(named: Mapping[str, Any]) -> Rows:
-    """Return what is not None as arrays; tensors become arrays. Raises ValueError."""
+    """Return the parts that are not None, as arrays. Raises ValueError."""
     rows = {name: np.asarray(part) for name, part in named.items() if part is not None}
     checks.rows(rows)
     return tuple(rows.values())
@@ -61,13 +61,13 @@ class BatchedRows:
 class BatchStream:
     """Batches taken one by one from a `tf.data.Dataset`, a list or a generator.
 
-    An epoch goes through all of `source`. With `steps_per_epoch` it takes only so many
+    An epoch goes through all of `source`. With `steps_per_epoch` it takes that many
     batches; the next epoch continues there, or starts again if `source` has ended.
     Iterators and batches are requested only when needed: each new iterator of a
-    shuffled Dataset has another order. `name` is used in error messages.
+    shuffled Dataset has a new order. `name` is used in error messages.
 
     Raises TypeError if `source` gives no batches. Raises ValueError if `source` cannot
-    give so many epochs, and if it ends within an epoch, where Keras only warns.
+    give `epochs` epochs, and if it ends within an epoch, where Keras only warns.
     """
 
     source: Iterable[Batch]

@@ -71,18 +71,19 @@ def fit(
 ) -> History:
     """Train as `keras.Model.fit` does, by calling your own steps.
 
-    `x` (n, …) and `y` (n, …) hold an example per row, `sample_weight` (n,) its weight.
+    `x` (n, …) and `y` (n, …) hold one example per row, `sample_weight` (n,) its weight.
     `validation_split` holds back that share of the rows, from the end, before any
     shuffling; `validation_data` (x, y) or (x, y, sample_weight) overrides it. `shuffle`
     visits the examples in the order of Keras after `keras.utils.set_random_seed(seed)`:
     random, and the same in every epoch. The last batch of an epoch may be smaller.
 
-    Without `y`, `x` gives batches: a `tf.data.Dataset`, a list, a generator; so may
-    `validation_data`. Then `batch_size`, `shuffle` and `seed` have no effect. With
-    `steps_per_epoch`, an epoch takes so many batches and the next one continues there.
+    Without `y`, `x` gives batches: a `tf.data.Dataset`, a list, a generator. Then
+    `batch_size`, `shuffle` and `seed` have no effect. `validation_data` may give
+    batches, too. With `steps_per_epoch`, an epoch takes that many batches, and the next
+    epoch continues there.
 
     `steps_per_execution` steps run in one call, as one graph; "epoch" runs a whole
-    epoch. The results are the same and come sooner; the steps must be `tf.function`s.
+    epoch. The results are the same; training is faster. Steps must be `tf.function`s.
     Callbacks and the check of the loss run once per call. `jit_compile` compiles the
     graph with XLA, which may round differently.
 
@@ -91,7 +92,7 @@ def fit(
     an earlier training. Returns the means over the examples of each epoch.
 
     Raises TypeError or ValueError for an invalid argument, for arrays of different
-    length, for NaN or infinity in them and for an epoch that ends too early, and
+    length, for NaN or infinity in them and for `x` that ends within an epoch, and
     FloatingPointError when the loss is no longer finite.
     """
     parameters.check({"batch_size": batch_size, "seed": seed})
@@ -196,8 +197,7 @@ def train_epoch(
 ) -> dict[str, float]:
     """Train on all batches; return the means over them.
 
-    Each batch is measured with the weights of its own step, which later steps improve.
-    So it is in Keras.
+    Each batch is measured before later steps update the weights, as in Keras.
     """
     for step, logs in means:
         number = min(step + 1, steps or step + 1)

@@ -21,7 +21,7 @@ class Mean:
         self.totals: dict[str, Any] = {}
         self.examples = 0
 
-    @np.errstate(over="ignore", invalid="ignore")  # `fit` reports it, and in which step
+    @np.errstate(over="ignore", invalid="ignore")  # `fit` reports it
     def update(self, logs: Mapping[str, Any], examples: int) -> None:
         """Add a batch; a scalar is its mean, an array has one value per example."""
         for name, value in logs.items():

@@ -1,5 +1,8 @@
-"""What holds for the distance between two runs."""
+"""The distance between two trainings."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kvt
 from kvt.compare import parity
 
 WIDTH = {"float32": 32, "float64": 64}
@@ -295,3 +299,86 @@ def test_identical_results_agree_in_sign_order_and_type(a: object, b: object) ->
 
 def test_nan_is_identical_to_itself() -> None:
     assert parity.identical(np.float32("nan"), np.float32("nan"))
+
+
+# What a model's notebook asserts
+
+
+def outcome(**changes: Any) -> parity.Outcome:
+    """Return a training of two epochs; `changes` replaces parts of it."""
+    recorder = kvt.Recorder(lambda: [])
+    recorder.weights = [[np.float32([1, 2])], [np.float32([3, 4])]]
+    parts = {
+        "recorder": recorder,
+        "history": kvt.History([0, 1], {"loss": [2.0, 1.0]}),
+        "test": {"loss": 0.5},
+        "predictions": np.float32([[0.25], [0.75]]),
+    }
+    return parity.Outcome(**{**parts, **changes})
+
+
+def recorded(*epochs: list[float]) -> kvt.Recorder:
+    recorder = kvt.Recorder(lambda: [])
+    recorder.weights = [[np.float32(values)] for values in epochs]
+    return recorder
+
+
+NEXT = float(np.nextafter(np.float32(4), np.float32(5)))
+DIFFERENT = [
+    ({"recorder": recorded([1, 2], [3, NEXT])}, r"weights \(by up to 1 ulp\); every"),
+    ({"recorder": recorded([1, NEXT], [3, 4])}, r"weights \(by up to .* ulp\); every"),
+    ({"recorder": recorded([1, 2], [-3, 4])}, r"weights \(by up to .* ulp\); every"),
+    ({"history": kvt.History([0, 1], {"loss": [2.5, 1.0]})}, "in history; every"),
+    ({"history": kvt.History([0, 1], {"cost": [2.0, 1.0]})}, "in history; every"),
+    ({"test": {"loss": 0.25}}, "in test metrics; every"),
+    ({"predictions": np.float32([[0.25], [0.5]])}, "in predictions; every"),
+    ({"predictions": np.float64([[0.25], [0.75]])}, "in predictions; every"),
+    (
+        {"test": {}, "predictions": np.zeros(2)},
+        "in test metrics, predictions; every bit must be equal; 09_why",
+    ),
+]
+
+
+def test_equal_outcomes_have_distance_0_in_every_epoch() -> None:
+    outcomes = {"keras": outcome(), "tf2": outcome(), "tf1": outcome()}
+    equal = parity.Parity([0.0, 0.0], [0, 0], history_equal=True)
+    assert parity.verify_bit_for_bit(outcomes) == {"tf2": equal, "tf1": equal}
+
+
+@pytest.mark.parametrize(("changes", "message"), DIFFERENT)
+def test_an_outcome_with_one_difference_is_rejected(
+    changes: dict[str, Any], message: str
+) -> None:
+    outcomes = {"keras": outcome(), "tf2": outcome(), "tf1": outcome(**changes)}
+    with pytest.raises(parity.ParityError, match=f"^tf1 differs from Keras.*{message}"):
+        parity.verify_bit_for_bit(outcomes)
+
+
+def test_equality_is_verified_without_assert_statements_too() -> None:
+    code = (
+        "from tests.compare.test_parity import outcome, parity\n"
+        "one, other = outcome(), outcome(test={})\n"
+        "parity.verify_bit_for_bit({'keras': one, 'tf2': other})"
+    )
+    run = subprocess.run(
+        [sys.executable, "-O", "-c", code],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "ParityError: tf2 differs from Keras in test metrics" in run.stderr
+
+
+def test_a_program_is_compared_after_as_many_epochs_as_it_trained() -> None:
+    one, two = [np.float32([1, 2])], [np.float32([3, 4])]
+    parity.verify_program(outcome(), one, {"loss": [2.0]})
+    parity.verify_program(outcome(), two, {"loss": [2.0, 1.0]})
+    with pytest.raises(parity.ParityError, match=r"the program differs .* weights;"):
+        parity.verify_program(outcome(), two, {"loss": [2.0]})
+    with pytest.raises(parity.ParityError, match="in history;"):
+        parity.verify_program(outcome(), two, {"loss": [2.0, 1.5]})
+    with pytest.raises(parity.ParityError, match="in history;"):
+        parity.verify_program(outcome(), one, {"loss": [2.0], "accuracy": [1.0]})

@@ -48,6 +48,9 @@ def test_all_chapters_hold_under_other_parameters(parameters: dict[str, Any]) ->
     assert namespace["best_epoch"] == best_epoch  # without kvt
     assert list(namespace["resumed_equal"].values()) == [True] * 3
     assert namespace["tf2_ended"] == namespace["last_epoch"]
+    again = namespace["tf2_stopping_training"]("tf2_stopping")  # after it has stopped
+    assert again[0] == namespace["tf2_ended"]
+    assert parity.same_bits(again[1], namespace["tf2_restored"])
     assert len(namespace["messages"]) == 4
 
 

@@ -186,13 +186,13 @@ def test_keras_writes_layers_and_no_graph_of_operations(
 
 
 @pytest.mark.parametrize("place", ["keras/traced", "tf2/train", "tf1/train"])
-def test_the_graph_on_disk_has_the_drawn_operations(
+def test_the_graph_on_disk_has_the_operations_of_the_table(
     logged: tuple[Path, dict[str, Any]], place: str
 ) -> None:
     folder, left = logged
     filed = {node.name: node for node in accumulate(folder / place).Graph().node}
-    drawn = dict(zip(left["board_graphs"], left["board_drawn"].values(), strict=True))
-    for node in drawn[place]:
+    shown = dict(zip(left["board_graphs"], left["board_forward"].values(), strict=True))
+    for node in shown[place]:
         kinds = {"input": "Placeholder"}
         if node.kind == "variable":
             assert filed[node.name].op in ("Placeholder", "VarHandleOp")
@@ -204,7 +204,7 @@ def test_the_three_forward_parts_have_the_same_structure(
     logged: tuple[Path, dict[str, Any]],
 ) -> None:
     _, left = logged
-    keras_graph, *others = left["board_drawn"].values()
+    keras_graph, *others = left["board_forward"].values()
     kinds = [node.kind for node in keras_graph if node.inputs]
     assert kinds == ["MatMul", "BiasAdd", "Relu", "MatMul", "BiasAdd", "Softmax"]
     for other in others:

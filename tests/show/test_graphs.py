@@ -1,7 +1,7 @@
-"""The forward part of a TensorFlow graph, and its figure."""
+"""The forward part of a TensorFlow graph, and its table."""
 
 import re
-import xml.etree.ElementTree as ET
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from kvt.show import graphs
 from kvt.show.graphs import Node
-from kvt.show.picture import Picture
 
 # --- the forward part of any graph ----------------------------------------------------
 
@@ -143,25 +142,6 @@ def test_a_weight_that_is_a_constant_is_kept_and_an_axis_is_not() -> None:
     assert kinds == ["input", "constant", "Mul", "Sum"]
 
 
-def test_a_deep_graph_is_walked_without_recursion() -> None:
-    with tf1.Graph().as_default():
-        y = tf1.placeholder("float32", (None, 3))
-        for _ in range(1500):
-            y = tf1.negative(y)
-    assert len(graphs.forward(y)) == 1501
-
-
-def test_a_loop_is_rejected_by_name() -> None:
-    tf1.disable_control_flow_v2()
-    try:
-        with tf1.Graph().as_default():
-            y = tf1.while_loop(lambda i: i < 3.0, lambda i: i + 1.0, [tf1.zeros(())])
-        with pytest.raises(ValueError, match=r"while/\w+ reads .* without tf1.while"):
-            graphs.forward(y)
-    finally:
-        tf1.enable_control_flow_v2()
-
-
 def test_each_keras_layer_is_a_scope() -> None:
     model = keras.Sequential(
         [
@@ -173,123 +153,78 @@ def test_each_keras_layer_is_a_scope() -> None:
     spec = tf.TensorSpec((None, 4), "float32")
     traced = tf.function(model).get_concrete_function(spec)
     nodes = graphs.forward(traced.graph.outputs[0])
-    alt = graphs.draw({"Keras": nodes}).alt
-    assert alt.endswith("then BiasAdd with 2. Keras frames first and second.")
+    scopes = [node.name.split("/")[-2] for node in nodes if node.inputs]
+    # Keras counts every use of a layer's name.
+    assert [re.sub(r"_1$", "", s) for s in scopes] == ["first"] * 3 + ["second_2"] * 2
 
 
-# --- the drawing ----------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------
 
 CHAIN = (
     Node("x", "input", (None, 784)),
     Node("w", "variable", (784, 32)),
     Node("first/dot", "MatMul", (None, 32), ("x", "w")),
-    Node("b", "variable", (32,)),
-    Node("first/sum", "BiasAdd", (None, 32), ("first/dot", "b")),
-    Node("second_1/relu", "Relu", (None, 32), ("first/sum",)),
-)
-PLAIN = tuple(
-    Node(
-        node.name.rpartition("/")[2],
-        node.kind,
-        node.shape,
-        tuple(name.rpartition("/")[2] for name in node.inputs),
-    )
-    for node in CHAIN
-)
-SKIP = (
-    *PLAIN,
+    Node("second/relu", "Relu", (None, 32), ("first/dot",)),
     Node("s", "constant", ()),
-    Node("again", "AddV2", (None, 784), ("relu", "x", "s")),
+    Node("again", "AddV2", (None, 784), ("second/relu", "first/dot", "s")),
 )
+TEXTS = [
+    "input: b×784",
+    "variable: 784×32",
+    "MatMul(1, 2): b×32",
+    "Relu(3): b×32",
+    "constant: number",
+    "AddV2(4, 3, 5): b×784",
+]
 
 
-def texts(picture: Picture) -> list[str]:
-    return [e.text or "" for e in ET.fromstring(picture.svg).iter() if e.text]
-
-
-def test_equal_graphs_are_described_once_with_their_frames() -> None:
-    picture = graphs.draw({"Keras": CHAIN, "TensorFlow 2": PLAIN})
-    assert picture.alt == (
-        "The graphs of Keras and TensorFlow 2 are the same: input b×784, then MatMul "
-        "with 784×32, then BiasAdd with 32, then Relu. Keras frames first and second."
+def renamed(graph: graphs.Graph) -> graphs.Graph:
+    return tuple(
+        replace(n, name=f"_{n.name}", inputs=tuple(f"_{i}" for i in n.inputs))
+        for n in graph
     )
-    shown = texts(picture)
-    assert [shown.count(t) for t in ("MatMul", "784×32", "first", "second")] == [
-        2,
-        2,
-        1,
-        1,
+
+
+def test_equal_graphs_have_equal_rows_whatever_their_names_are() -> None:
+    table = graphs.table({"Keras": CHAIN, "TensorFlow 2": renamed(CHAIN)})
+    assert table.header == ["", "Keras", "TensorFlow 2", "equal"]
+    assert table.rows == [
+        [str(row), text, text, "yes"] for row, text in enumerate(TEXTS, start=1)
     ]
 
 
-def test_different_graphs_are_described_one_by_one() -> None:
-    other = (*PLAIN[:-1], Node("relu", "Tanh", (None, 32), ("sum",)))
-    alt = graphs.draw({"Keras": PLAIN, "TensorFlow 1": other}).alt
-    assert "same" not in alt
-    assert "Relu. TensorFlow 1: input" in alt
-    assert alt.endswith("then Tanh.")
+DIFFERENT = {
+    "kind": (*CHAIN[:3], replace(CHAIN[3], kind="Tanh"), *CHAIN[4:]),
+    "shape": (*CHAIN[:3], replace(CHAIN[3], shape=(None, 31)), *CHAIN[4:]),
+    "unknown length": (CHAIN[0], replace(CHAIN[1], shape=(None, 32)), *CHAIN[2:]),
+    "input": (*CHAIN[:3], replace(CHAIN[3], inputs=("x",)), *CHAIN[4:]),
+    "order of inputs": (*CHAIN[:2], replace(CHAIN[2], inputs=("w", "x")), *CHAIN[3:]),
+    "end": CHAIN[:-1],
+}
 
 
-def test_inputs_from_farther_above_are_named() -> None:
-    alt = graphs.draw({"Keras": SKIP}).alt
-    assert alt.endswith("then AddV2 of input (1) and Relu (4) with number.")
-
-
-def test_rows_of_equal_graphs_have_equal_heights() -> None:
-    svg = graphs.draw(dict.fromkeys(("Keras", "TensorFlow 2", "x"), CHAIN)).svg
-    for kind in ("input", "MatMul", "BiasAdd", "Relu"):
-        places = re.findall(rf"<text([^>]*)>{kind}</text>", svg)
-        heights = {re.search(r' y="([\d.]+)"', place)[1] for place in places}
-        assert (len(places), len(heights)) == (3, 1), places
-
-
-LETTERS = st.text("aMW_1/.", min_size=1, max_size=30)  # of names and types
-
-
-@st.composite
-def drawn_graphs(draw: st.DrawFn) -> graphs.Graph:
-    """Draw any small graph: skips, wide rows, odd names and shapes."""
-    names = draw(st.lists(LETTERS, min_size=1, max_size=8, unique=True))
-    length = st.none() | st.integers(0, 9999)
-    shapes = st.none() | st.lists(length, max_size=5).map(tuple)
-    nodes: list[Node] = []
-    for name in names:
-        before = [node.name for node in nodes]
-        reads = draw(st.lists(st.sampled_from(before), max_size=5)) if before else []
-        kinds = LETTERS if reads else st.just("input")
-        kind = draw(kinds | st.sampled_from(["variable", "constant", "MatMul"]))
-        is_leaf = kind in ("variable", "constant")
-        inputs = () if is_leaf else tuple(reads)
-        nodes.append(Node(name, kind, draw(shapes), inputs))
-    return tuple(nodes)
-
-
-@settings(max_examples=15)
-@given(one=drawn_graphs(), other=drawn_graphs())
-def test_any_graph_is_drawn_inside_the_picture(
-    one: graphs.Graph, other: graphs.Graph
+@pytest.mark.parametrize("other", DIFFERENT.values(), ids=DIFFERENT)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_row_that_differs_says_so_and_no_other(
+    other: graphs.Graph, is_first: bool
 ) -> None:
-    picture = graphs.draw({"Keras": one, "b": other, "c": one})
-    root = ET.fromstring(picture.svg)
-    _, _, width, height = map(float, root.attrib["viewBox"].split())
-    assert width == 440
-    for path in root.iter("{http://www.w3.org/2000/svg}path"):
-        numbers = [float(n) for n in re.findall(r"-?\d+\.?\d*", path.attrib["d"])]
-        assert all(-1 <= x <= width + 1 for x in numbers[::2])
-        assert all(-1 <= y <= height + 1 for y in numbers[1::2])
+    pair = [other, CHAIN] if is_first else [CHAIN, other]
+    rows = graphs.table(dict(zip("ab", pair, strict=True))).rows
+    assert [row[-1] for row in rows].count("no") == 1
+    assert all((row[1] == row[2]) == (row[3] == "yes") for row in rows)
 
 
-@pytest.mark.parametrize(
-    ("draw", "message"),
-    [
-        (lambda: graphs.draw({}), "graphs is empty"),
-        (lambda: graphs.draw({"Keras": ()}), "Keras's graph is empty"),
-        (
-            lambda: graphs.draw(dict.fromkeys("abcd", PLAIN)),
-            "graphs has 4 entries; it must be at most 3; ",
-        ),
-    ],
-)
-def test_graphs_that_cannot_be_drawn_are_rejected(draw: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        draw()
+@settings(max_examples=25)
+@given(one=STEPS, other=STEPS)
+def test_all_rows_are_equal_only_if_the_structures_are(
+    one: list[Step], other: list[Step]
+) -> None:
+    found = []
+    for steps in (one, other):
+        with tf1.Graph().as_default():
+            x = tf1.placeholder("float32", (None, 3))
+            variables = [tf1.get_variable(n, (3,)) for n in "ab"]
+            found.append(graphs.forward(wire(steps, x, variables)[0]))
+    rows = graphs.table(dict(zip("ab", found, strict=True))).rows
+    same = graphs.structure(found[0]) == graphs.structure(found[1])
+    assert all(row[-1] == "yes" for row in rows) == same
