@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kvt.compare.pairs import EqualPair, differences, train_keras
+from kvt.compare.parity import ParityError
 from kvt.compare.parts import Weights
 from kvt.compare.recipe import Trained
 
@@ -24,10 +25,6 @@ STAGES = (
 
 class NoEffectError(AssertionError):
     """A cause that changed nothing, so that its section would claim what is not so."""
-
-
-class EffectError(AssertionError):
-    """A switch that must not change anything, and did."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def verify_no_effect(
 ) -> None:
     """Train with a switch on: other parts, or `keras`, arguments of its `compile`.
 
-    Only the pair's first seed is used. Raises EffectError if any bit changes.
+    Only the pair's first seed is used. Raises ParityError if any bit changes.
     """
     of = equal.training
     seed, before = next(iter(equal.trained.items()))
@@ -103,7 +100,7 @@ def verify_no_effect(
         # Keras may call back only after several steps.
         after = replace(after, first=before.first, first_loss=before.first_loss)
     if found := differences(before, after):
-        raise EffectError(
+        raise ParityError(
             f"{name!r}, seed {seed}, changed {', '.join(found)}; it must change "
             "nothing; list it as a cause instead, and explain the difference"
         )

@@ -14,7 +14,7 @@ Weights = Sequence[Array]
 
 
 class ParityError(AssertionError):
-    """A dialect whose training does not have the bits of Keras's."""
+    """Two trainings that must have the same bits, and do not."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ of the feed-forward network come first, in the order in which they act.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,30 +106,12 @@ def from_tape(tape: Any, loss: Tensor, weights: Variables) -> Tensors:
     return tape.gradient(loss, weights)
 
 
-@dataclass(frozen=True)
-class Slots:
-    """What an optimizer remembers between steps; zero before the first step.
+class Slots(NamedTuple):
+    """What an optimizer remembers between steps; zero before the first step."""
 
-    Attributes:
-        count: the number of updates so far, an int64 variable.
-        m: one variable of each weight's shape, for means of gradients.
-        v: another one, for means of squared gradients.
-    """
-
-    count: Any
-    m: Variables
-    v: Variables
-
-    @classmethod
-    def like(cls, weights: Variables) -> "Slots":
-        """Create the slots of these weights."""
-        m, v = ([tf.Variable(tf.zeros_like(w)) for w in weights] for _ in range(2))
-        return cls(tf.Variable(0, dtype="int64"), m, v)
-
-    def reset(self) -> None:
-        """Set all slots to zero."""
-        for variable in (self.count, *self.m, *self.v):
-            variable.assign(tf.zeros_like(variable))
+    count: Any  # the number of updates so far, an int64 variable
+    m: list[Any]  # variables of the weights' shapes, for means of gradients
+    v: list[Any]  # likewise, for means of squared gradients
 
 
 def sgd(
