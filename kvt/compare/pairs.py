@@ -1,6 +1,7 @@
 """Pairs: a Keras model, and the raw training that has the same bits."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -167,42 +168,29 @@ def train_keras(
     **options: Any,
 ) -> dict[int, Trained]:
     """Train the Keras model once from each seed; `options` go to `compile`."""
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx(pair.dtype)  # of inputs, learning rate and metrics
-    keras.config.set_dtype_policy(pair.dtype)  # of weights
-    try:
-        with without_warnings():
-            return _train_keras(pair, examples, settings, seeds, options)
-    finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_dtype_policy(before[1])
-
-
-def _train_keras(
-    pair: Pair,
-    examples: data.Data,
-    settings: Settings,
-    seeds: Iterable[int],
-    options: dict[str, Any],
-) -> dict[int, Trained]:
-    model = pair.model(0)
-    model.compile(
-        loss=pair.loss,
-        optimizer=pair.optimizer(settings.learning_rate),
-        metrics=["accuracy"] if pair.recipe.accuracy else [],
-        **{"jit_compile": False} | options,
-    )
-    model.optimizer.build(model.trainable_variables)
-    state = [variable.numpy() for variable in model.optimizer.variables]
-    found = {}
-    for seed in seeds:  # reset and reuse one model: Keras traces its steps once
-        keras.utils.set_random_seed(seed)
-        variables = [*model.variables, *model.optimizer.variables]
-        values = [*pair.model(seed).variables, *state]
-        for variable, value in zip(variables, values, strict=True):
-            variable.assign(value)
-        found[seed] = _fit(model, pair.recipe.inputs, examples, settings)
-    return found
+    with without_warnings(), ExitStack() as after:
+        after.callback(keras.config.set_floatx, keras.config.floatx())
+        after.callback(keras.config.set_dtype_policy, keras.config.dtype_policy())
+        keras.config.set_floatx(pair.dtype)  # of inputs, learning rate and metrics
+        keras.config.set_dtype_policy(pair.dtype)  # of weights
+        model = pair.model(0)
+        model.compile(
+            loss=pair.loss,
+            optimizer=pair.optimizer(settings.learning_rate),
+            metrics=["accuracy"] if pair.recipe.accuracy else [],
+            **{"jit_compile": False} | options,
+        )
+        model.optimizer.build(model.trainable_variables)
+        state = [variable.numpy() for variable in model.optimizer.variables]
+        found = {}
+        for seed in seeds:  # reset and reuse one model: Keras traces its steps once
+            keras.utils.set_random_seed(seed)
+            variables = [*model.variables, *model.optimizer.variables]
+            values = [*pair.model(seed).variables, *state]
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+            found[seed] = _fit(model, pair.recipe.inputs, examples, settings)
+        return found
 
 
 def _fit(
@@ -216,11 +204,9 @@ def _fit(
         if not trained.first:
             trained.first, trained.first_loss = model.get_weights(), logs["loss"]
 
-    def keep(epoch: int, logs: Metrics) -> None:
-        trained.epochs.append(model.get_weights())
-
-    callback = keras.callbacks.LambdaCallback(
-        on_train_batch_end=keep_first, on_epoch_end=keep
+    keep = keras.callbacks.LambdaCallback(
+        on_train_batch_end=keep_first,
+        on_epoch_end=lambda epoch, logs: trained.epochs.append(model.get_weights()),
     )
     quietly: dict[str, Any] = {"batch_size": settings.batch_size, "verbose": 0}
     trained.history = model.fit(
@@ -228,7 +214,7 @@ def _fit(
         examples.y_train,
         epochs=settings.epochs,
         validation_split=settings.validation_split,
-        callbacks=[callback],
+        callbacks=[keep],
         **quietly,
     ).history
     trained.test = model.evaluate(x_test, examples.y_test, return_dict=True, **quietly)
