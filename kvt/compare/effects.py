@@ -8,7 +8,6 @@ import numpy as np
 
 from kvt.compare.pairs import EqualPair, differences, train_keras
 from kvt.compare.parity import ParityError
-from kvt.compare.parts import Weights
 from kvt.compare.recipe import Trained
 
 ROUNDING = 1e-5  # a change that stays below this everywhere is rounding
@@ -111,10 +110,10 @@ def effect(before: Trained, after: Trained) -> Effect:
     accuracy = _last_metric(before, after, "accuracy")
     classes = before.predictions.argmax(axis=1), after.predictions.argmax(axis=1)
     return Effect(
-        _weights(before.start, after.start),
+        _distance(before.start, after.start),
         _distance(before.first_loss, after.first_loss),
-        _weights(before.first, after.first),
-        _weights(before.epochs[-1], after.epochs[-1]),
+        _distance(before.first, after.first),
+        _distance(before.epochs[-1], after.epochs[-1]),
         _last_metric(before, after, "loss") or 0.0,
         None if accuracy is None else 100 * accuracy,
         None if accuracy is None else int((classes[0] != classes[1]).sum()),
@@ -133,20 +132,20 @@ def stage(effects: Iterable[Effect]) -> str:
     return STAGES[next(first, 4)]
 
 
-def _weights(one: Weights, other: Weights) -> float:
-    return max(_distance(a, b) for a, b in zip(one, other, strict=True))
-
-
 def _last_metric(one: Trained, other: Trained, name: str) -> float | None:
     """Return the larger difference of a metric and its validation twin, last epoch."""
-    names = [key for key in one.history if key in (name, f"val_{name}")]
-    last = [(one.history[key][-1], other.history[key][-1]) for key in names]
-    return max((_distance(a, b) for a, b in last), default=None)
+    found = [
+        _distance(one.history[key][-1], other.history[key][-1])
+        for key in one.history.keys() & {name, f"val_{name}"}
+    ]
+    return max(found, default=None)
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def _distance(one: object, other: object) -> float:
+def _distance(one: Any, other: Any) -> float:
     """Return the largest absolute difference; infinite if either is not finite."""
+    if isinstance(one, list):
+        return max(map(_distance, one, other))
     a, b = np.asarray(one, "float64"), np.asarray(other, "float64")
     largest = np.abs(a - b).max()
     return float(largest) if np.isfinite(largest) else np.inf

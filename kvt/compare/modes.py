@@ -1,9 +1,7 @@
 """Modes of execution: how fast a dialect trains in each one, and which one to use.
 
 The modes are eager (Python calls every operation), graph (one call per step), epoch
-(one call per epoch) and XLA (compiled for the processor). The speed of a mode is what
-the results hold of it: `examples` per epoch, and `epoch_seconds`, of which the first
-include tracing and compiling.
+(one call per epoch) and XLA (compiled for the processor).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +16,8 @@ from kvt.training.callbacks import Recorder, Weights
 
 Fit = Callable[..., object]
 SetWeights = Callable[[Weights], object]
-Timed = dict[str, Any]  # "examples" of an epoch, and "epoch_seconds"
+# "examples" per epoch, and "epoch_seconds": the first include tracing and compiling.
+Timed = dict[str, Any]
 Speed = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by dialect and mode
 
 MODES = ("eager", "graph", "epoch", "XLA")  # from the simplest to write on

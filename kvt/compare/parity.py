@@ -99,22 +99,16 @@ def verify_bit_for_bit(outcomes: Mapping[str, Outcome]) -> dict[str, Parity]:
     dialect and what differs, unless all weights after every epoch, the histories, the
     test metrics and the predictions have the same bits.
     """
-    keras = outcomes["keras"]
-    found = {}
+    keras, found = outcomes["keras"], {}
     for name, one in outcomes.items():
         if name == "keras":
             continue
-        found[name] = parity = compare(
-            keras.recorder.weights,
-            one.recorder.weights,
-            keras.history.history,
-            one.history.history,
-        )
+        weights = keras.recorder.weights, one.recorder.weights
+        found[name] = compare(*weights, keras.history.history, one.history.history)
+        ulp = max(found[name].weights_max_ulp)
         equal = {
-            f"weights (by up to {max(parity.weights_max_ulp):,} ulp)": not any(
-                parity.weights_max_ulp
-            ),
-            "history": parity.history_equal,
+            f"weights (by up to {ulp:,} ulp)": ulp == 0,
+            "history": found[name].history_equal,
             "test metrics": same_history(keras.test, one.test),
             "predictions": same_bits(keras.predictions, one.predictions),
         }
@@ -139,7 +133,6 @@ def verify_program(
 
 
 def _reject_differences(name: str, equal: Mapping[str, bool]) -> None:
-    """Raise unless all are equal."""
     if differing := [part for part, same in equal.items() if not same]:
         raise ParityError(
             f"{name} differs from Keras in {', '.join(differing)}; every bit must be "
