@@ -12,10 +12,9 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from kvt.training import loop
-from kvt.training.callbacks import Recorder, Weights
+from kvt.training.callbacks import Recorder, SetWeights, Weights
 
 Fit = Callable[..., object]
-SetWeights = Callable[[Weights], object]
 # "examples" per epoch, and "epoch_seconds": the first include tracing and compiling.
 Timed = dict[str, Any]
 Speed = Mapping[str, Mapping[str, Mapping[str, Any]]]  # by dialect and mode
@@ -98,7 +97,7 @@ class Stopwatch:
         """Train by `fit`, Keras's or that of `kvt` with its steps; return its speed."""
 
         def restart() -> Weights:  # several epochs could diverge where one does not
-            set_weights(self.initial_weights)
+            set_weights([*self.initial_weights])
             return []
 
         x, y = (rows[: steps * self.batch_size] for rows in (self.x, self.y))

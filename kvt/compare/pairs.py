@@ -71,7 +71,6 @@ class Pair:
 
 L2 = partial(network, kernel_regularizer=keras.regularizers.L2(STRENGTH))
 CLIPPING = partial(keras.optimizers.SGD, clipnorm=NORM)
-MOMENTUM = partial(keras.optimizers.SGD, momentum=0.9)
 PAIRS = {
     "network": Pair(train_size=0),
     "network, pixels to 255": Pair(
@@ -82,7 +81,7 @@ PAIRS = {
     "network, clipnorm": Pair(Recipe(gradients=parts.clipped_each), optimizer=CLIPPING),
     "network, momentum": Pair(
         Recipe(update=parts.momentum),
-        optimizer=MOMENTUM,
+        optimizer=partial(keras.optimizers.SGD, momentum=0.9),
         settings={"learning_rate": 0.01},
     ),
     "network, Adam": Pair(

@@ -218,14 +218,9 @@ def _elsewhere(environment: Mapping[str, str], *task: Any) -> dict[int, Trained]
 
     Raises RuntimeError with the process's error output if it fails.
     """
-    code = "from kvt.compare import recipe; recipe.answer()"
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        input=pickle.dumps(task),
-        env=os.environ | environment,
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, "-c", f"from {__name__} import answer; answer()"]
+    options: Any = {"env": os.environ | environment, "capture_output": True}
+    process = subprocess.run(command, input=pickle.dumps(task), **options)
     if process.returncode:
         raise RuntimeError(
             f"the process with {environment} failed:\n{process.stderr.decode()}"

@@ -193,12 +193,7 @@ class Replay:
 
 
 def train(
-    parts: Parts,
-    data: Data,
-    *,
-    epochs: int,
-    learning_rate: float = 0.01,
-    seed: int = 0,
+    parts: Parts, data: Data, *, epochs: int, learning_rate: float = 0.01, seed: int = 0
 ) -> Replay:
     """Train as the 2017 notebook's loop did, with the given parts."""
     splits, draws, validation_draws = np.random.default_rng(seed).spawn(3)

@@ -12,15 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kvt.compare.parity import Outcome, Parity
+from kvt.compare.parity import Outcome
 
 DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 COMMITTED = NOTEBOOKS / "results"
 MEASURED = {"seconds", "epoch_seconds", "versions"}
 
-# A type, a list of one type, or an object: {name: schema}. The name "*" stands for any
-# name, and a name with "?" may be missing.
+# A type, a list of one type, or an object: {name: schema}. "*" stands for any names; a
+# name with "?" may be missing.
 DIALECT = {
     "history": {"*": [float]},
     "test": {"*": float},
@@ -84,32 +84,22 @@ def count_lines(notebook: str) -> dict[str, int]:
     return counts
 
 
-def write(
-    path: str,
-    *,
-    notebook: str,
-    parameters: Mapping[str, Any],
-    data: Mapping[str, Any],
-    dialects: Mapping[str, Mapping[str, Any]],
-    parity: Mapping[str, Parity],
-    speed: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> None:
+def write(path: str, **document: Any) -> None:
     """Write a notebook's results to `path`, whole or not at all; "" writes nothing.
 
-    `dialects` is what `dialects` returned, `speed` by dialect and mode what
-    `modes.Stopwatch` measured. Of the parameters, `results_path` is left out: it does
-    not describe the training. Raises ValueError if the schema does not match.
+    `document` has the names of SCHEMA but `versions`. Its `dialects` is what `dialects`
+    returned, `parity` a Parity by dialect, `speed` what `modes.Stopwatch` measured, by
+    dialect and mode. Of the parameters, `results_path` is left out: it does not
+    describe the training. Raises ValueError if the schema does not match.
     """
-    document = {
-        "notebook": notebook,
-        "parameters": {k: v for k, v in parameters.items() if k != "results_path"},
-        "data": dict(data),
-        "dialects": dict(dialects),
-        "parity": {name: asdict(one) for name, one in parity.items()},
-        "speed": dict(speed),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("tensorflow", "keras", "numpy")},
+    document["parameters"] = {
+        name: value
+        for name, value in document["parameters"].items()
+        if name != "results_path"
     }
+    document["parity"] = {name: asdict(one) for name, one in document["parity"].items()}
+    versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    document["versions"] = {"python": platform.python_version()} | versions
     _check_results(document)
     if path:
         target = Path(path)
