@@ -157,7 +157,9 @@ class Training:
             history.append(epoch, logs)
             trained.epochs.append(self.values())
         trained.history = history.history
-        trained.test, trained.predictions = self._evaluate(*self._test)
+        trained.test, _ = self._evaluate(*self._test)
+        # In a second pass, as Keras predicts: dropout left on draws other masks.
+        _, trained.predictions = self._evaluate(*self._test)
         return trained
 
     def _prepared(self, x: Array, y: Array) -> tuple[Array, Array]:
