@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kvt.compare.pairs import EqualPair, differences, train_keras
-from kvt.compare.parts import Weights
+from kvt.compare.parity import ParityError
 from kvt.compare.recipe import Trained
 
 ROUNDING = 1e-5  # a change that stays below this everywhere is rounding
@@ -24,10 +24,6 @@ STAGES = (
 
 class NoEffectError(AssertionError):
     """A cause that changed nothing, so that its section would claim what is not so."""
-
-
-class EffectError(AssertionError):
-    """A switch that must not change anything, and did."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ def verify_no_effect(
 ) -> None:
     """Train with a switch on: other parts, or `keras`, arguments of its `compile`.
 
-    Only the pair's first seed is used. Raises EffectError if any bit changes.
+    Only the pair's first seed is used. Raises ParityError if any bit changes.
     """
     of = equal.training
     seed, before = next(iter(equal.trained.items()))
@@ -103,7 +99,7 @@ def verify_no_effect(
         # Keras may call back only after several steps.
         after = replace(after, first=before.first, first_loss=before.first_loss)
     if found := differences(before, after):
-        raise EffectError(
+        raise ParityError(
             f"{name!r}, seed {seed}, changed {', '.join(found)}; it must change "
             "nothing; list it as a cause instead, and explain the difference"
         )
@@ -114,10 +110,10 @@ def effect(before: Trained, after: Trained) -> Effect:
     accuracy = _last_metric(before, after, "accuracy")
     classes = before.predictions.argmax(axis=1), after.predictions.argmax(axis=1)
     return Effect(
-        _weights(before.start, after.start),
+        _distance(before.start, after.start),
         _distance(before.first_loss, after.first_loss),
-        _weights(before.first, after.first),
-        _weights(before.epochs[-1], after.epochs[-1]),
+        _distance(before.first, after.first),
+        _distance(before.epochs[-1], after.epochs[-1]),
         _last_metric(before, after, "loss") or 0.0,
         None if accuracy is None else 100 * accuracy,
         None if accuracy is None else int((classes[0] != classes[1]).sum()),
@@ -136,20 +132,20 @@ def stage(effects: Iterable[Effect]) -> str:
     return STAGES[next(first, 4)]
 
 
-def _weights(one: Weights, other: Weights) -> float:
-    return max(_distance(a, b) for a, b in zip(one, other, strict=True))
-
-
 def _last_metric(one: Trained, other: Trained, name: str) -> float | None:
     """Return the larger difference of a metric and its validation twin, last epoch."""
-    names = [key for key in one.history if key in (name, f"val_{name}")]
-    last = [(one.history[key][-1], other.history[key][-1]) for key in names]
-    return max((_distance(a, b) for a, b in last), default=None)
+    found = [
+        _distance(one.history[key][-1], other.history[key][-1])
+        for key in one.history.keys() & {name, f"val_{name}"}
+    ]
+    return max(found, default=None)
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def _distance(one: object, other: object) -> float:
+def _distance(one: Any, other: Any) -> float:
     """Return the largest absolute difference; infinite if either is not finite."""
+    if isinstance(one, list):
+        return max(map(_distance, one, other))
     a, b = np.asarray(one, "float64"), np.asarray(other, "float64")
     largest = np.abs(a - b).max()
     return float(largest) if np.isfinite(largest) else np.inf

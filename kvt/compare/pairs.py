@@ -1,7 +1,7 @@
 """Pairs: a Keras model, and the raw training that has the same bits."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from kvt import data
-from kvt.compare import parity, parts
+from kvt.compare import parts
+from kvt.compare.parity import ParityError, same_bits, same_history
 from kvt.compare.parts import NORM, RATE, STRENGTH, Metrics, Weights
 from kvt.compare.recipe import Recipe, Settings, Trained, Training
 from kvt.data.quietly import quiet, without_warnings
-from kvt.training import Recorder
 
 with quiet():
     import keras
@@ -22,30 +22,24 @@ with quiet():
 SHARE = 6_000  # of MNIST for all pairs but the first: ten on all of it take too long
 
 
-class UnequalError(AssertionError):
-    """A pair whose bits must be equal and are not: nothing can be measured on it."""
-
-
 def network(seed: int, *, dropout: bool = False, **options: Any) -> Any:
     """Create section 03's network; `options` go to both dense layers."""
-    layers = keras.layers
-    hidden = layers.Dense(32, activation="relu", **options)
-    output = layers.Dense(10, activation="softmax", **options)
-    between = [layers.Dropout(RATE, seed=seed)] if dropout else []
+    hidden = keras.layers.Dense(32, activation="relu", **options)
+    output = keras.layers.Dense(10, activation="softmax", **options)
+    between = [keras.layers.Dropout(RATE, seed=seed)] if dropout else []
     return keras.Sequential([keras.Input((784,)), hidden, *between, output])
 
 
 def convolutional(seed: int) -> Any:
     """Create one convolution with pooling, and the output layer."""
-    layers = keras.layers
-    options = {"padding": "same", "activation": "relu"}
+    same: dict[str, Any] = {"padding": "same"}
     return keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            layers.Conv2D(parts.FILTERS, (5, 5), **options),
-            layers.MaxPooling2D((2, 2), padding="same"),
-            layers.Flatten(),
-            layers.Dense(10, activation="softmax"),
+            keras.layers.Conv2D(parts.FILTERS, (5, 5), activation="relu", **same),
+            keras.layers.MaxPooling2D((2, 2), **same),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10, activation="softmax"),
         ]
     )
 
@@ -72,12 +66,11 @@ class Pair:
     image_shape: tuple[int, ...] = (784,)  # () for linear regression's examples
     train_size: int = SHARE  # the largest number of training examples; 0: no limit
     dtype: str = "float32"  # of the whole training, on both sides
-    state: Callable[[Weights, int], Weights] | None = None  # for more than weights
+    state: Callable[[Weights, int], Weights] = parts.keras_weights  # or more than them
 
 
 L2 = partial(network, kernel_regularizer=keras.regularizers.L2(STRENGTH))
 CLIPPING = partial(keras.optimizers.SGD, clipnorm=NORM)
-MOMENTUM = partial(keras.optimizers.SGD, momentum=0.9)
 PAIRS = {
     "network": Pair(train_size=0),
     "network, pixels to 255": Pair(
@@ -88,7 +81,7 @@ PAIRS = {
     "network, clipnorm": Pair(Recipe(gradients=parts.clipped_each), optimizer=CLIPPING),
     "network, momentum": Pair(
         Recipe(update=parts.momentum),
-        optimizer=MOMENTUM,
+        optimizer=partial(keras.optimizers.SGD, momentum=0.9),
         settings={"learning_rate": 0.01},
     ),
     "network, Adam": Pair(
@@ -132,34 +125,22 @@ class EqualPair:
 
 
 def prove_equal(
-    name: str,
-    dataset: str,
-    train_size: int,
-    settings: Settings,
-    seeds: range,
-    pair: Pair | None = None,
+    name: str, dataset: str, train_size: int, settings: Settings, seeds: range
 ) -> EqualPair:
-    """Train a pair from each seed; `pair` defaults to the one in PAIRS.
+    """Train the pair of that name from each seed; at least one is needed.
 
-    Raises UnequalError if any bit differs, with the pair, the seed and the difference,
-    and ValueError without a seed.
+    Raises ParityError if any bit differs: it names the pair, the seed, the difference.
     """
-    if not seeds:
-        raise ValueError(
-            f"{seeds} has no seed; at least 1 is needed; use 3 for a range"
-        )
-    pair = pair or PAIRS[name]
+    pair = PAIRS[name]
     settings = replace(settings, **pair.settings)
     examples = load(pair, dataset, train_size, seeds[0])
     expected = train_keras(pair, examples, settings, seeds)
-    starts = {seed: one.start for seed, one in expected.items()}
-    if pair.state:
-        starts = {seed: pair.state(start, seed) for seed, start in starts.items()}
+    starts = {seed: pair.state(one.start, seed) for seed, one in expected.items()}
     training = Training(pair.recipe, examples, settings, starts)
     trained = training.run()
     for seed in seeds:
         if unequal := differences(expected[seed], trained[seed]):
-            raise UnequalError(
+            raise ParityError(
                 f"{name}, seed {seed}: Keras and raw TensorFlow differ in "
                 f"{', '.join(unequal)}; both must have the same bits, or no cause can "
                 "be measured; compare the recipe's parts with Keras"
@@ -186,7 +167,11 @@ def train_keras(
     **options: Any,
 ) -> dict[int, Trained]:
     """Train the Keras model once from each seed; `options` go to `compile`."""
-    with _floatx(pair.dtype), without_warnings():
+    with without_warnings(), ExitStack() as after:
+        after.callback(keras.config.set_floatx, keras.config.floatx())
+        after.callback(keras.config.set_dtype_policy, keras.config.dtype_policy())
+        keras.config.set_floatx(pair.dtype)  # of inputs, learning rate and metrics
+        keras.config.set_dtype_policy(pair.dtype)  # of weights
         model = pair.model(0)
         model.compile(
             loss=pair.loss,
@@ -199,78 +184,55 @@ def train_keras(
         found = {}
         for seed in seeds:  # reset and reuse one model: Keras traces its steps once
             keras.utils.set_random_seed(seed)
-            _assign(model.variables, pair.model(seed).variables)
-            _assign(model.optimizer.variables, state)
+            variables = [*model.variables, *model.optimizer.variables]
+            values = [*pair.model(seed).variables, *state]
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
             found[seed] = _fit(model, pair.recipe.inputs, examples, settings)
-    return found
+        return found
 
 
 def _fit(
     model: Any, inputs: Callable[..., Any], examples: data.Data, settings: Settings
 ) -> Trained:
     """Fit a compiled model, and keep everything that is compared."""
-    x_test, batch_size = inputs(examples.x_test), settings.batch_size
-    quietly: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
-    recorder, start = Recorder(model.get_weights), model.get_weights()
-    first: dict[str, Any] = {}
+    x_test = inputs(examples.x_test)
+    trained = Trained(model.get_weights())
 
     def keep_first(batch: int, logs: Metrics) -> None:
-        if not first:
-            first.update(loss=logs["loss"], weights=model.get_weights())
+        if not trained.first:
+            trained.first, trained.first_loss = model.get_weights(), logs["loss"]
 
-    watcher = keras.callbacks.LambdaCallback(on_train_batch_end=keep_first)
-    history = model.fit(
+    keep = keras.callbacks.LambdaCallback(
+        on_train_batch_end=keep_first,
+        on_epoch_end=lambda epoch, logs: trained.epochs.append(model.get_weights()),
+    )
+    quietly: dict[str, Any] = {"batch_size": settings.batch_size, "verbose": 0}
+    trained.history = model.fit(
         inputs(examples.x_train),
         examples.y_train,
         epochs=settings.epochs,
         validation_split=settings.validation_split,
-        callbacks=[recorder, watcher],
+        callbacks=[keep],
         **quietly,
-    )
-    test = model.evaluate(x_test, examples.y_test, return_dict=True, **quietly)
-    batches = parts.cut(np.arange(len(x_test)), batch_size)
+    ).history
+    trained.test = model.evaluate(x_test, examples.y_test, return_dict=True, **quietly)
+    batches = parts.cut(np.arange(len(x_test)), settings.batch_size)
     predictions = [model.predict_on_batch(x_test[rows]) for rows in batches]
-    return Trained(
-        start,
-        first["loss"],
-        first["weights"],
-        recorder.weights,
-        history.history,
-        test,
-        np.concatenate(predictions),
-    )
-
-
-def _assign(variables: Iterable[Any], values: Iterable[Any]) -> None:
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
+    trained.predictions = np.concatenate(predictions)
+    return trained
 
 
 def differences(one: Trained, other: Trained) -> list[str]:
     """Name everything that two trainings do not share to the last bit."""
+    first = {"loss": one.first_loss}, {"loss": other.first_loss}
     same = {
-        "initial weights": parity.same_bits(one.start, other.start),
-        "the first batch's loss": parity.same_history(
-            {"loss": one.first_loss}, {"loss": other.first_loss}
-        ),
-        "weights after one step": parity.same_bits(one.first, other.first),
-        "weights after an epoch": len(one.epochs) == len(other.epochs)
-        and all(map(parity.same_bits, one.epochs, other.epochs)),
-        "history": parity.same_history(one.history, other.history),
-        "test metrics": parity.same_history(one.test, other.test),
-        "predictions": parity.same_bits([one.predictions], [other.predictions]),
+        "initial weights": same_bits(one.start, other.start),
+        "the first batch's loss": same_history(*first),
+        "weights after one step": same_bits(one.first, other.first),
+        "weights after an epoch": same_bits(one.epochs, other.epochs),
+        "history": same_history(one.history, other.history),
+        "test metrics": same_history(one.test, other.test),
+        "predictions": same_bits(one.predictions, other.predictions),
     }
     return [name for name, equal in same.items() if not equal]
-
-
-@contextlib.contextmanager
-def _floatx(dtype: str) -> Iterator[None]:
-    """Make Keras use `dtype` for weights, inputs, learning rate and metrics."""
-    before = keras.config.floatx(), keras.config.dtype_policy()
-    keras.config.set_floatx(dtype)
-    keras.config.set_dtype_policy(dtype)
-    try:
-        yield
-    finally:
-        keras.config.set_floatx(before[0])
-        keras.config.set_dtype_policy(before[1])

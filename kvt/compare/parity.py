@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,52 +12,28 @@ from kvt.training.callbacks import Recorder
 Array = NDArray[Any]
 Weights = Sequence[Array]
 
-_INTEGER: dict[np.dtype[Any], np.dtype[Any]] = {
-    np.dtype("float32"): np.dtype("int32"),
-    np.dtype("float64"): np.dtype("int64"),
-}
-
 
 class ParityError(AssertionError):
-    """A dialect whose training does not have the bits of Keras's."""
-
-
-class HasHistory(Protocol):
-    """What `fit` returns: Keras's History, or that of `kvt.fit`."""
-
-    history: dict[str, list[float]]
+    """Two trainings that must have the same bits, and do not."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a dialect's training produced.
+    """What a dialect's training produced."""
 
-    Attributes:
-        recorder: the weights and the seconds of every epoch.
-        history: what `fit` returned.
-        test: the metrics of the test set.
-        predictions: for the test set, (n, …).
-    """
-
-    recorder: Recorder
-    history: HasHistory
-    test: Mapping[str, float]
-    predictions: Array
+    recorder: Recorder  # the weights and the seconds of every epoch
+    history: Any  # what `fit` returned: Keras's History, or that of `kvt.fit`
+    test: Mapping[str, float]  # the metrics of the test set
+    predictions: Array  # for the test set, (n, …)
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a run is from its reference, epoch by epoch.
+    """How far a run is from its reference, epoch by epoch."""
 
-    Attributes:
-        weights_max_abs: largest absolute difference of any weight.
-        weights_max_ulp: largest distance of any weight in units in the last place.
-        history_equal: whether every metric of every epoch is the same number.
-    """
-
-    weights_max_abs: list[float]
-    weights_max_ulp: list[int]
-    history_equal: bool
+    weights_max_abs: list[float]  # the largest difference of any weight
+    weights_max_ulp: list[int]  # likewise, in units in the last place
+    history_equal: bool  # whether every metric of every epoch is the same number
 
     @property
     def bit_for_bit(self) -> bool:
@@ -69,9 +45,8 @@ class Parity:
 def ulps(a: Array, b: Array) -> Array:
     """Return how many floating-point numbers lie between `a` and `b`, as uint64.
 
-    Both are float32 or both float64, of one shape. Neighboring numbers are 1 apart,
-    and so are the two zeros; NaNs with the same bits are 0 apart. Raises ValueError
-    for different shapes or dtypes.
+    Both are float32 or both float64, of one shape; else ValueError. Neighboring numbers
+    are 1 apart, and so are the two zeros; NaNs with the same bits are 0 apart.
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype != b.dtype or a.shape != b.shape:
@@ -79,41 +54,28 @@ def ulps(a: Array, b: Array) -> Array:
             f"cannot compare {a.dtype} {a.shape} with {b.dtype} {b.shape}; "
             "dtype and shape must be equal; compare the same weight of both runs"
         )
-    return _distance(_rank(a), _rank(b))
+    if a.dtype not in (np.float32, np.float64):
+        raise ValueError(
+            f"cannot count units in the last place of {a.dtype}; "
+            "the dtype must be float32 or float64; convert both sides first"
+        )
+    one, other = _rank(a), _rank(b)
+    high, low = np.maximum(one, other), np.minimum(one, other)
+    # In uint64, the difference of any two int64 fits.
+    distance: Array = high.astype(np.uint64) - low.astype(np.uint64)
+    return distance
 
 
 def _rank(values: Array) -> Array:
     """Number the floats in their own order: the n-th float above -0.0 becomes n."""
-    if values.dtype not in _INTEGER:
-        raise ValueError(
-            f"cannot count units in the last place of {values.dtype}; "
-            "the dtype must be float32 or float64; convert both sides first"
-        )
-    bits = values.view(_INTEGER[values.dtype]).astype(np.int64)
-    lowest = np.int64(-(2 ** (8 * values.dtype.itemsize - 1)))
+    signed = np.dtype(f"i{values.itemsize}")
+    bits, lowest = values.view(signed).astype(np.int64), np.iinfo(signed).min
     # Negative floats count downwards from the sign bit alone, which is -0.0.
     rank: Array = np.where(bits < 0, lowest - bits - 1, bits)
     return rank
 
 
-def _distance(a: Array, b: Array) -> Array:
-    """Subtract in uint64, where the difference of any two int64 fits."""
-    high, low = np.maximum(a, b), np.minimum(a, b)
-    distance: Array = high.astype(np.uint64) - low.astype(np.uint64)
-    return distance
-
-
-def same_bits(a: Weights, b: Weights) -> bool:
-    """Whether two lists of arrays agree in every shape, dtype and bit."""
-    return len(a) == len(b) and all(
-        one.dtype == other.dtype
-        and one.shape == other.shape
-        and one.tobytes() == other.tobytes()
-        for one, other in zip(a, b, strict=True)
-    )
-
-
-def identical(a: Any, b: Any) -> bool:
+def same_bits(a: Any, b: Any) -> bool:
     """Whether two results agree in structure, type, dtype, shape and every bit.
 
     A result is None, a number, a text or an array, or a list or tuple of results.
@@ -121,8 +83,13 @@ def identical(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(identical, a, b))
-    return a is None or same_bits([np.asarray(a)], [np.asarray(b)])
+        return len(a) == len(b) and all(map(same_bits, a, b))
+    one, other = np.asarray(a), np.asarray(b)
+    return a is None or (
+        one.dtype == other.dtype
+        and one.shape == other.shape
+        and one.tobytes() == other.tobytes()
+    )
 
 
 def verify_bit_for_bit(outcomes: Mapping[str, Outcome]) -> dict[str, Parity]:
@@ -132,24 +99,18 @@ def verify_bit_for_bit(outcomes: Mapping[str, Outcome]) -> dict[str, Parity]:
     dialect and what differs, unless all weights after every epoch, the histories, the
     test metrics and the predictions have the same bits.
     """
-    keras = outcomes["keras"]
-    found = {}
+    keras, found = outcomes["keras"], {}
     for name, one in outcomes.items():
         if name == "keras":
             continue
-        found[name] = parity = compare(
-            keras.recorder.weights,
-            one.recorder.weights,
-            keras.history.history,
-            one.history.history,
-        )
+        weights = keras.recorder.weights, one.recorder.weights
+        found[name] = compare(*weights, keras.history.history, one.history.history)
+        ulp = max(found[name].weights_max_ulp)
         equal = {
-            f"weights (by up to {max(parity.weights_max_ulp):,} ulp)": not any(
-                parity.weights_max_ulp
-            ),
-            "history": parity.history_equal,
+            f"weights (by up to {ulp:,} ulp)": ulp == 0,
+            "history": found[name].history_equal,
             "test metrics": same_history(keras.test, one.test),
-            "predictions": same_bits([keras.predictions], [one.predictions]),
+            "predictions": same_bits(keras.predictions, one.predictions),
         }
         _reject_differences(name, equal)
     return found
@@ -172,7 +133,6 @@ def verify_program(
 
 
 def _reject_differences(name: str, equal: Mapping[str, bool]) -> None:
-    """Raise unless all are equal."""
     if differing := [part for part, same in equal.items() if not same]:
         raise ParityError(
             f"{name} differs from Keras in {', '.join(differing)}; every bit must be "
@@ -205,7 +165,7 @@ def compare(
 
 def _distances(a: Array, b: Array) -> tuple[float, int]:
     """Return the largest absolute difference of two arrays, and the largest in ulp."""
-    if same_bits([a], [b]):  # quick, and the usual case
+    if same_bits(a, b):  # quick, and the usual case
         return 0.0, 0
     return float(np.abs(a - b).max()), int(ulps(a, b).max())
 

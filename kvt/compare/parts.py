@@ -6,8 +6,7 @@ of the feed-forward network come first, in the order in which they act.
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +21,7 @@ Array = NDArray[Any]
 Rows = NDArray[np.int64]
 Weights = list[Array]
 Metrics = dict[str, float]
-# TensorFlow ships no types.
-Tensor = Any
-Tensors = Any
-Variables = list[Any]
-Step = Any
+Tensor = Any  # or a list of them, or a variable: TensorFlow ships no types
 
 RATE = 0.5  # of dropout
 STRENGTH = 1e-3  # of the L2 penalty
@@ -68,7 +63,7 @@ def keras_order(n: int, batch_size: int, seed: int, epoch: int) -> list[Rows]:
     return cut(example_order(n, seed), batch_size)
 
 
-def dense(weights: Variables, x: Tensor, training: bool) -> Tensor:
+def dense(weights: Tensor, x: Tensor, training: bool) -> Tensor:
     """Two layers; bias_add adds the biases."""
     w1, b1, w2, b2 = weights
     h = tf.nn.relu(tf.nn.bias_add(x @ w1, b1))  # (b, 32)
@@ -85,7 +80,7 @@ def mean(losses: Tensor, batch_size: int) -> Tensor:
     return tf.reduce_mean(losses)
 
 
-def no_penalty(weights: Variables) -> Tensor:
+def no_penalty(weights: Tensor) -> Tensor:
     """Add nothing to the loss."""
     return 0.0
 
@@ -102,46 +97,26 @@ def in_training(phase: str) -> bool:
     return phase == "train"
 
 
-def from_tape(tape: Any, loss: Tensor, weights: Variables) -> Tensors:
+def from_tape(tape: Any, loss: Tensor, weights: Tensor) -> Tensor:
     """Compute each gradient by its own operation."""
     return tape.gradient(loss, weights)
 
 
-@dataclass(frozen=True)
-class Slots:
-    """What an optimizer remembers between steps; zero before the first step.
+class Slots(NamedTuple):
+    """What an optimizer remembers between steps; zero before the first step."""
 
-    Attributes:
-        count: the number of updates so far, an int64 variable.
-        m: one variable of each weight's shape, for means of gradients.
-        v: another one, for means of squared gradients.
-    """
-
-    count: Any
-    m: Variables
-    v: Variables
-
-    @classmethod
-    def like(cls, weights: Variables) -> "Slots":
-        """Create the slots of these weights."""
-        m, v = ([tf.Variable(tf.zeros_like(w)) for w in weights] for _ in range(2))
-        return cls(tf.Variable(0, dtype="int64"), m, v)
-
-    def reset(self) -> None:
-        """Set all slots to zero."""
-        for variable in (self.count, *self.m, *self.v):
-            variable.assign(tf.zeros_like(variable))
+    count: Any  # the number of updates so far, an int64 variable
+    m: list[Any]  # variables of the weights' shapes, for means of gradients
+    v: list[Any]  # likewise, for means of squared gradients
 
 
-def sgd(
-    weights: Variables, gradients: Tensors, learning_rate: float, slots: Slots
-) -> None:
+def sgd(weights: Any, gradients: Any, learning_rate: float, slots: Slots) -> None:
     """Plain SGD; the learning rate takes the gradient's dtype."""
     for w, g in zip(weights, gradients, strict=True):
         w.assign_sub(learning_rate * g)
 
 
-def as_graph(step: Step, signature: Sequence[Any]) -> Step:
+def as_graph(step: Any, signature: Sequence[Any]) -> Any:
     """Trace a graph; TensorFlow's own kernels run its operations."""
     return tf.function(step, input_signature=signature)
 
@@ -173,7 +148,7 @@ def up_to_255(x: Array) -> Array:
     return x * np.float32(255)
 
 
-def linear(weights: Variables, x: Tensor, training: bool) -> Tensor:
+def linear(weights: Tensor, x: Tensor, training: bool) -> Tensor:
     """One weight and one bias: y = w x + b."""
     w, b = weights
     return x @ w + b  # (b, 1)
@@ -184,7 +159,7 @@ def squared_error(y: Tensor, y_pred: Tensor) -> Tensor:
     return tf.square(y - y_pred)  # (b, 1)
 
 
-def dropping(weights: Variables, x: Tensor, training: bool) -> Tensor:
+def dropping(weights: Tensor, x: Tensor, training: bool) -> Tensor:
     """Drop half of the hidden units, in training only."""
     w1, b1, w2, b2, mask = weights
     h = tf.nn.relu(tf.nn.bias_add(x @ w1, b1))  # (b, 32)
@@ -194,7 +169,7 @@ def dropping(weights: Variables, x: Tensor, training: bool) -> Tensor:
     return tf.nn.bias_add(h @ w2, b2)  # (b, 10), logits
 
 
-def convolution(weights: Variables, x: Tensor, training: bool) -> Tensor:
+def convolution(weights: Tensor, x: Tensor, training: bool) -> Tensor:
     """One convolution with pooling, then the output layer."""
     k, c, w, b = weights
     h = tf.nn.conv2d(x, k, strides=1, padding="SAME")
@@ -204,31 +179,27 @@ def convolution(weights: Variables, x: Tensor, training: bool) -> Tensor:
     return tf.nn.bias_add(h @ w, b)  # (b, 10), logits
 
 
-def sum_of_squares(weights: Variables) -> Tensor:
+def sum_of_squares(weights: Tensor) -> Tensor:
     """Add the sum of squares, as Keras's L2 does."""
     kernels = weights[0], weights[2]
     first, second = (tf.reduce_sum(tf.square(w)) for w in kernels)
     return STRENGTH * first + STRENGTH * second
 
 
-def clipped_each(tape: Any, loss: Tensor, weights: Variables) -> Tensors:
+def clipped_each(tape: Any, loss: Tensor, weights: Tensor) -> Tensor:
     """Clip each gradient by its own norm: Keras's clipnorm."""
     gradients = tape.gradient(loss, weights)
     return [tf.clip_by_norm(g, NORM) for g in gradients]
 
 
-def momentum(
-    weights: Variables, gradients: Tensors, learning_rate: float, slots: Slots
-) -> None:
+def momentum(weights: Any, gradients: Any, learning_rate: float, slots: Slots) -> None:
     """Keras's momentum: the velocity includes the learning rate."""
     for w, g, m in zip(weights, gradients, slots.m, strict=True):
         m.assign(0.9 * m - learning_rate * g)
         w.assign_add(m)
 
 
-def adam(
-    weights: Variables, gradients: Tensors, learning_rate: float, slots: Slots
-) -> None:
+def adam(weights: Any, gradients: Any, learning_rate: float, slots: Slots) -> None:
     """Keras's Adam: 1e-7 is added to the uncorrected root."""
     first, second = corrections(slots)
     rate = learning_rate * tf.sqrt(second) / first
@@ -244,9 +215,7 @@ def corrections(slots: Slots) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def moments(
-    weights: Variables, gradients: Tensors, slots: Slots
-) -> Iterator[tuple[Any, Any, Any]]:
+def moments(weights: Tensor, gradients: Tensor, slots: Slots) -> Iterator[Tensor]:
     """Update the means of gradients and of their squares; yield w, m, v."""
     for w, g, m, v in zip(weights, gradients, slots.m, slots.v, strict=True):
         m.assign_add((g - m) * (1 - 0.9))

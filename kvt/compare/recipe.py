@@ -76,49 +76,38 @@ class Trained:
     predictions: Array = field(default_factory=lambda: np.empty(0))  # (n, outputs)
 
 
+@dataclass(eq=False)
 class Training:
     """A recipe with its data, its variables and its compiled steps.
 
-    Args:
-        recipe: the parts.
-        examples: the data to train and to test on.
-        settings: epochs, batch size, learning rate, validation split.
-        starts: seed -> initial weights; integer arrays count, and are not trained.
-
-    Attributes:
-        train_step: (x, y) -> logs; updates the weights, as `kvt.fit` expects.
-        test_step: (x, y) -> logs; updates nothing.
+    `train_step` takes a batch, x and y, and returns its metrics, as `kvt.fit` expects;
+    `test_step` returns metrics and predictions, and updates nothing.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        examples: data.Data,
-        settings: Settings,
-        starts: Mapping[int, Weights],
-    ) -> None:
-        self.recipe, self.examples, self.settings = recipe, examples, settings
-        self.starts = dict(starts)
+    recipe: Recipe
+    examples: data.Data
+    settings: Settings
+    starts: Mapping[int, Weights]  # by seed; integer arrays count: they are not trained
+
+    def __post_init__(self) -> None:
+        recipe, examples = self.recipe, self.examples
         self._x, self._y = self._prepared(examples.x_train, examples.y_train)
         self._test = self._prepared(examples.x_test, examples.y_test)
-        initial = next(iter(self.starts.values()))
-        self._variables = [
-            tf.Variable(self._cast(w), trainable=w.dtype.kind == "f") for w in initial
-        ]
+        self._variables: list[Any] = []
+        for value in next(iter(self.starts.values())):
+            trained = value.dtype.kind == "f"
+            value = value.astype(self._x.dtype) if trained else value
+            self._variables.append(tf.Variable(value, trainable=trained))
         self._weights = [w for w in self._variables if w.trainable]
-        self._slots = parts.Slots.like(self._weights)
+        zeros = ([tf.Variable(tf.zeros_like(w)) for w in self._weights] for _ in "mv")
+        self._slots = parts.Slots(tf.Variable(0, dtype="int64"), *zeros)
         signature = [
             tf.TensorSpec((None, *v.shape[1:]), v.dtype) for v in (self._x, self._y)
         ]
         # AutoGraph would search every part for conditions on tensors: there are none.
         as_written = tf.autograph.experimental.do_not_convert
         self.train_step = recipe.compile(as_written(self._train), signature)
-        self._measure_step = recipe.compile(as_written(self._measure), signature)
-
-    def test_step(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Return the metrics of a batch."""
-        logs: dict[str, Tensor] = self._measure_step(x, y)[0]
-        return logs
+        self.test_step = recipe.compile(as_written(self._measure), signature)
 
     def changed(self, **change: Any) -> "Training":
         """Return this training with other parts, compiled again only if necessary."""
@@ -145,8 +134,9 @@ class Training:
         """Set the weights to the recipe's start and the slots to zero."""
         start = self.recipe.start(initial, seed)
         for variable, value in zip(self._variables, start, strict=True):
-            variable.assign(self._cast(value))
-        self._slots.reset()
+            variable.assign(tf.cast(value, variable.dtype))
+        for slot in tf.nest.flatten(self._slots):
+            slot.assign(tf.zeros_like(slot))
 
     def values(self) -> Weights:
         """Copy the current weights."""
@@ -160,25 +150,21 @@ class Training:
         for epoch in range(settings.epochs):
             order = recipe.batches(len(rows), settings.batch_size, seed, epoch)
             logs = self._train_epoch([rows[batch] for batch in order], trained)
-            logs = recipe.report(logs, lambda: self._evaluate(x[rows], y[rows]))
+            logs = recipe.report(logs, lambda: self._evaluate(x[rows], y[rows])[0])
             if len(held_back):
-                val = self._evaluate(x[held_back], y[held_back])
+                val, _ = self._evaluate(x[held_back], y[held_back])
                 logs = logs | {f"val_{name}": value for name, value in val.items()}
             history.append(epoch, logs)
             trained.epochs.append(self.values())
         trained.history = history.history
-        trained.test = self._evaluate(*self._test)
-        steps = [self._measure_step(*batch)[1] for batch in self._cut(*self._test)]
-        trained.predictions = np.concatenate([step.numpy() for step in steps])
+        trained.test, _ = self._evaluate(*self._test)
+        # In a second pass, as Keras predicts: dropout left on draws other masks.
+        _, trained.predictions = self._evaluate(*self._test)
         return trained
 
     def _prepared(self, x: Array, y: Array) -> tuple[Array, Array]:
         x = self.recipe.inputs(x)
         return x, self.recipe.targets(y).astype(x.dtype, copy=False)
-
-    def _cast(self, weight: Array) -> Array:
-        """Give weights the dtype of the inputs, and leave counts alone."""
-        return weight.astype(self._x.dtype) if weight.dtype.kind == "f" else weight
 
     def _forward(self, x: Tensor, y: Tensor, phase: str) -> tuple[Any, Tensor]:
         """Return the batch's loss, each example's hit or miss, and the outputs."""
@@ -191,41 +177,42 @@ class Training:
             logs["accuracy"] = recipe.accuracy(y, outputs)
         return logs, outputs
 
-    def _train(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def _train(self, x: Tensor, y: Tensor) -> Any:
         with tf.GradientTape() as tape:
-            logs: dict[str, Tensor] = self._forward(x, y, "train")[0]
+            logs, _ = self._forward(x, y, "train")
         gradients = self.recipe.gradients(tape, logs["loss"], self._weights)
         rate = self.settings.learning_rate
         self.recipe.update(self._weights, gradients, rate, self._slots)
         return logs
 
-    def _measure(self, x: Tensor, y: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def _measure(self, x: Tensor, y: Tensor) -> tuple[Any, Tensor]:
         logs, outputs = self._forward(x, y, "test")
         return logs, self.recipe.predicted(outputs)
 
     def _train_epoch(self, batches: list[Rows], trained: Trained) -> Metrics:
         seen = []
-        for batch in batches:
-            x, y = tf.constant(self._x[batch]), tf.constant(self._y[batch])
-            seen.append(_numpy(self.train_step(x, y)))
+        for rows in batches:
+            x, y = tf.constant(self._x[rows]), tf.constant(self._y[rows])
+            seen.append(self.train_step(x, y))
             if not trained.first:
                 trained.first = self.values()
                 trained.first_loss = float(seen[0]["loss"])
-        return self._average(seen, [len(batch) for batch in batches])
+        return self._average(seen, batches)
 
-    def _evaluate(self, x: Array, y: Array) -> Metrics:
-        batches = self._cut(x, y)
-        seen = [_numpy(self._measure_step(*batch)[0]) for batch in batches]
-        return self._average(seen, [len(batch) for batch, _ in batches])
-
-    def _cut(self, x: Array, y: Array) -> list[tuple[Tensor, Tensor]]:
+    def _evaluate(self, x: Array, y: Array) -> tuple[Metrics, Array]:
+        """Return the metrics of all examples, and their predictions."""
         batches = parts.cut(np.arange(len(x)), self.settings.batch_size)
-        return [(tf.constant(x[rows]), tf.constant(y[rows])) for rows in batches]
+        steps = [self.test_step(tf.constant(x[i]), tf.constant(y[i])) for i in batches]
+        predictions = np.concatenate([predicted.numpy() for _, predicted in steps])
+        return self._average([logs for logs, _ in steps], batches), predictions
 
     @np.errstate(over="ignore", invalid="ignore")  # a diverged run is a finding here
-    def _average(self, seen: list[dict[str, Array]], sizes: list[int]) -> Metrics:
-        average = self.recipe.average
-        return {name: average([logs[name] for logs in seen], sizes) for name in seen[0]}
+    def _average(self, seen: list[Any], batches: list[Rows]) -> Metrics:
+        average, sizes = self.recipe.average, [len(rows) for rows in batches]
+        return {
+            name: average([np.asarray(logs[name]) for logs in seen], sizes)
+            for name in seen[0]
+        }
 
 
 def _elsewhere(environment: Mapping[str, str], *task: Any) -> dict[int, Trained]:
@@ -233,14 +220,9 @@ def _elsewhere(environment: Mapping[str, str], *task: Any) -> dict[int, Trained]
 
     Raises RuntimeError with the process's error output if it fails.
     """
-    code = "from kvt.compare import recipe; recipe.answer()"
-    process = subprocess.run(
-        [sys.executable, "-c", code],
-        input=pickle.dumps(task),
-        env=os.environ | environment,
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, "-c", f"from {__name__} import answer; answer()"]
+    options: Any = {"env": os.environ | environment, "capture_output": True}
+    process = subprocess.run(command, input=pickle.dumps(task), **options)
     if process.returncode:
         raise RuntimeError(
             f"the process with {environment} failed:\n{process.stderr.decode()}"
@@ -253,7 +235,3 @@ def answer() -> None:
     """Read a pickled task from stdin, and write its pickled results to stdout."""
     task = pickle.load(sys.stdin.buffer)
     sys.stdout.buffer.write(pickle.dumps(Training(*task).run()))
-
-
-def _numpy(logs: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {name: np.asarray(value.numpy()) for name, value in logs.items()}

@@ -30,7 +30,7 @@ CONFIG = tf1.ConfigProto(inter_op_parallelism_threads=-1)
 
 
 class Net(NamedTuple):
-    """The tensors and operations of a graph that a session feeds, fetches or runs."""
+    """What a session feeds, fetches or runs of a graph."""
 
     graph: Any
     x: Tensor
@@ -56,27 +56,24 @@ def logistic(x: Tensor, variable: Callable[..., Tensor]) -> Tensor:
     return tf1.add(tf1.matmul(x, w), b)
 
 
-def feed_forward(x: Tensor, variable: Callable[..., Tensor]) -> Tensor:
-    """Return logits, (b, 10), from 32 hidden units."""
-    w_1, b_1 = variable([784, 32]), variable([32], bias=True)
-    w_2, b_2 = variable([32, 10]), variable([10], bias=True)
+def feed_forward(
+    x: Tensor, variable: Callable[..., Tensor], inputs: int = 784, hidden: int = 32
+) -> Tensor:
+    """Return logits, (b, 10), from one layer of hidden units."""
+    w_1, b_1 = variable([inputs, hidden]), variable([hidden], bias=True)
+    w_2, b_2 = variable([hidden, 10]), variable([10], bias=True)
     h = tf1.nn.relu(tf1.matmul(x, w_1) + b_1)
     return tf1.matmul(h, w_2) + b_2
 
 
 def convolutional(x: Tensor, variable: Callable[..., Tensor]) -> Tensor:
     """Return logits, (b, 10), from two convolutions and 1,024 hidden units."""
-    h = x
     for channels, filters in ((1, 32), (32, 64)):
         w = variable([5, 5, channels, filters])
         b = variable([filters], bias=True)
-        h = tf1.nn.relu(tf1.nn.conv2d(h, w, [1, 1, 1, 1], "SAME") + b)
-        h = tf1.nn.max_pool(h, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
-    h = tf1.reshape(h, [-1, 7 * 7 * 64])
-    w_1, b_1 = variable([7 * 7 * 64, 1024]), variable([1024], bias=True)
-    w_2, b_2 = variable([1024, 10]), variable([10], bias=True)
-    h = tf1.nn.relu(tf1.matmul(h, w_1) + b_1)
-    return tf1.matmul(h, w_2) + b_2
+        x = tf1.nn.relu(tf1.nn.conv2d(x, w, [1, 1, 1, 1], "SAME") + b)
+        x = tf1.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
+    return feed_forward(tf1.reshape(x, [-1, 7 * 7 * 64]), variable, 7 * 7 * 64, 1_024)
 
 
 # --- the other parts ------------------------------------------------------------------
@@ -196,18 +193,12 @@ class Replay:
 
 
 def train(
-    parts: Parts,
-    data: Data,
-    *,
-    epochs: int,
-    learning_rate: float = 0.01,
-    seed: int = 0,
+    parts: Parts, data: Data, *, epochs: int, learning_rate: float = 0.01, seed: int = 0
 ) -> Replay:
     """Train as the 2017 notebook's loop did, with the given parts."""
     splits, draws, validation_draws = np.random.default_rng(seed).spawn(3)
     x, y = data.x_train[: parts.rows], data.y_train[: parts.rows]
     x, x_val, y, y_val = parts.split(x, y, VALIDATION_SPLIT, splits)
-    n, n_val = len(x), len(x_val)
     n, n_val, size = len(x), len(x_val), parts.batch_size
     training = Side(x, y, np.zeros(n, int))
     replay = Replay(training, Side(x_val, y_val, np.zeros(n_val, int)))
@@ -287,8 +278,7 @@ def _run(
     metrics = [step(session, net, side.x[batch], side.y[batch]) for batch in batches]
     updates = int(session.run(net.updates) - before)
     visits = np.bincount(np.concatenate(batches), minlength=len(side.x))
-    if updates:
-        side.visits += visits
+    side.visits += visits if updates else 0
     side.seen = int(np.count_nonzero(visits))
     side.batches += len(batches)
     side.updates += updates

@@ -1,6 +1,5 @@
 """The results JSON of a notebook: its schema, writing, reading and comparing."""
 
-import hashlib
 import json
 import math
 import os
@@ -8,45 +7,37 @@ import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from kvt.compare.parity import Outcome, Parity
+from kvt.compare.parity import Outcome
 
 DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
-VERSIONED = ("tensorflow", "keras", "numpy")
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 COMMITTED = NOTEBOOKS / "results"
 MEASURED = {"seconds", "epoch_seconds", "versions"}
 
-# A type, a list of one type, or an object: {name: schema}. The name "*" stands for any
-# name, and a name with "?" may be missing.
+# A type, a list of one type, or an object: {name: schema}. "*" stands for any names; a
+# name with "?" may be missing.
+DIALECT = {
+    "history": {"*": [float]},
+    "test": {"*": float},
+    "parameters": int,
+    "seconds": float,
+    "epoch_seconds": [float],
+    "lines": int,
+    "program_lines?": int,
+    "weights_sha256": str,
+}
+PARITY = {"weights_max_abs": [float], "weights_max_ulp": [int], "history_equal": bool}
 SCHEMA = {
     "notebook": str,
     "parameters": {"*": object},
     "data": {"name": str, "sha256": str, "train": int, "validation": int, "test": int},
-    "dialects": {
-        "*": {
-            "history": {"*": [float]},
-            "test": {"*": float},
-            "parameters": int,
-            "seconds": float,
-            "epoch_seconds": [float],
-            "lines": int,
-            "program_lines?": int,
-            "weights_sha256": str,
-        }
-    },
-    "parity": {
-        "*": {
-            "weights_max_abs": [float],
-            "weights_max_ulp": [int],
-            "history_equal": bool,
-        }
-    },
+    "dialects": {"*": DIALECT},
+    "parity": {"*": PARITY},
     "speed": {"*": {"*": {"examples": int, "epoch_seconds": [float]}}},
     "versions": {"*": str},
 }
@@ -58,30 +49,23 @@ def dialects(outcomes: Mapping[str, Outcome], notebook: str) -> dict[str, Any]:
     Lines of code are counted in the committed notebook of that name. Raises
     FileNotFoundError if kvt is installed without its notebooks.
     """
-    lines = count_lines(notebook)
-    found = {name: _dialect(one, lines[name]) for name, one in outcomes.items()}
-    if "tf2" in found:
-        found["tf2"]["program_lines"] = lines["program"]
+    lines, found = count_lines(notebook), {}
+    for name, one in outcomes.items():
+        weights = one.recorder.weights[-1]
+        found[name] = {
+            "history": dict(one.history.history),
+            "test": dict(one.test),
+            "parameters": sum(weight.size for weight in weights),
+            "seconds": float(sum(one.recorder.epoch_seconds)),
+            "epoch_seconds": one.recorder.epoch_seconds,
+            "lines": lines[name],
+            "weights_sha256": sha256(
+                b"".join(w.tobytes() for w in weights)
+            ).hexdigest(),
+        }
+        if name == "tf2":
+            found[name]["program_lines"] = lines["program"]
     return found
-
-
-def _dialect(outcome: Outcome, lines: int) -> dict[str, Any]:
-    """Return what the results hold of one dialect; its weights as their hash."""
-    weights, seconds = outcome.recorder.weights[-1], outcome.recorder.epoch_seconds
-    digest = hashlib.sha256()
-    for weight in weights:
-        digest.update(np.ascontiguousarray(weight).data)
-    return {
-        "history": {
-            name: list(values) for name, values in outcome.history.history.items()
-        },
-        "test": dict(outcome.test),
-        "parameters": sum(weight.size for weight in weights),
-        "seconds": float(sum(seconds)),
-        "epoch_seconds": list(seconds),
-        "lines": lines,
-        "weights_sha256": digest.hexdigest(),
-    }
 
 
 def count_lines(notebook: str) -> dict[str, int]:
@@ -100,34 +84,22 @@ def count_lines(notebook: str) -> dict[str, int]:
     return counts
 
 
-def write(
-    path: str,
-    *,
-    notebook: str,
-    parameters: Mapping[str, Any],
-    data: Mapping[str, Any],
-    dialects: Mapping[str, Mapping[str, Any]],
-    parity: Mapping[str, Parity],
-    speed: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> None:
+def write(path: str, **document: Any) -> None:
     """Write a notebook's results to `path`, whole or not at all; "" writes nothing.
 
-    `dialects` is what `dialects` returned, `speed` by dialect and mode what
-    `modes.Stopwatch` measured. Of the parameters, `results_path` is left out: it does
-    not describe the training. Raises ValueError if the schema does not match.
+    `document` has the names of SCHEMA but `versions`. Its `dialects` is what `dialects`
+    returned, `parity` a Parity by dialect, `speed` what `modes.Stopwatch` measured, by
+    dialect and mode. Of the parameters, `results_path` is left out: it does not
+    describe the training. Raises ValueError if the schema does not match.
     """
-    document = {
-        "notebook": notebook,
-        "parameters": {k: v for k, v in parameters.items() if k != "results_path"},
-        "data": dict(data),
-        "dialects": dict(dialects),
-        "parity": {name: asdict(one) for name, one in parity.items()},
-        "speed": {name: dict(modes) for name, modes in speed.items()},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in VERSIONED},
-        },
+    document["parameters"] = {
+        name: value
+        for name, value in document["parameters"].items()
+        if name != "results_path"
     }
+    document["parity"] = {name: asdict(one) for name, one in document["parity"].items()}
+    versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    document["versions"] = {"python": platform.python_version()} | versions
     _check_results(document)
     if path:
         target = Path(path)
@@ -140,15 +112,14 @@ def write(
 def read(path: str | Path) -> dict[str, Any]:
     """Read results and check them; ValueError names the file and the fault."""
     try:
-        document = json.loads(Path(path).read_text())
+        document: dict[str, Any] = json.loads(Path(path).read_text())
         _check_results(document)
+        return document
     except (RecursionError, ValueError) as error:
         raise ValueError(
             f"{path} does not hold a notebook's results: {error}; "
             "run the notebook again with this results_path"
         ) from error
-    checked: dict[str, Any] = document
-    return checked
 
 
 def read_all(folder: str) -> list[dict[str, Any]]:
@@ -167,23 +138,23 @@ def read_all(folder: str) -> list[dict[str, Any]]:
 
 def compare(a: Any, b: Any) -> list[str]:
     """List the places where two results differ, except for times and versions."""
-    return list(_differences(a, b, ""))
+    return [line.removeprefix(".") for line in _differences(a, b, "")]
 
 
 def _differences(a: Any, b: Any, place: str) -> Iterator[str]:
     """Walk through both documents together."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for name in [*a, *(name for name in b if name not in a)]:
-            if name in MEASURED:
-                continue
-            where = f"{place}.{name}" if place else name
-            if name in a and name in b:
-                yield from _differences(a[name], b[name], where)
-            else:
-                yield f"{where}: only in the {'first' if name in a else 'second'}"
-    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         for index, (one, other) in enumerate(zip(a, b, strict=True)):
             yield from _differences(one, other, f"{place}[{index}]")
+    elif isinstance(a, dict) and isinstance(b, dict):
+        for name in a | b:
+            if name in MEASURED:
+                continue
+            if name in a and name in b:
+                yield from _differences(a[name], b[name], f"{place}.{name}")
+            else:
+                which = "first" if name in a else "second"
+                yield f"{place}.{name}: only in the {which}"
     elif repr(a) != repr(b):  # 1, 1.0 and True are equal, and 0.0 and -0.0
         yield f"{place}: {a!r} against {b!r}"
 
@@ -195,39 +166,31 @@ def _check_results(document: Any) -> None:
         raise ValueError(
             f"results.notebook is {document['notebook']!r}; it must be like 01_name"
         )
-    if "keras" not in document["dialects"]:
-        raise ValueError("results.dialects has no keras, which the others refer to")
     if "graph" not in document["speed"].get("keras", {}):
         raise ValueError("results.speed.keras has no graph, which all modes refer to")
-    if unknown := document["speed"].keys() - document["dialects"]:
-        raise ValueError(
-            f"results.dialects lacks {', '.join(unknown)} of results.speed"
-        )
     for name, modes in document["speed"].items():
+        if name not in document["dialects"]:
+            raise ValueError(f"results.dialects lacks {name} of results.speed")
         for mode, one in modes.items():
-            _check_speed(one, f"results.speed.{name}.{mode}")
-
-
-def _check_speed(one: Mapping[str, Any], place: str) -> None:
-    """Reject a mode without examples, or without an epoch after the first."""
-    seconds = one["epoch_seconds"]
-    if one["examples"] < 1 or len(seconds) < 2 or min(seconds) <= 0:
-        raise ValueError(
-            f"{place} is {one!r}; it must have at least one example, and at least two "
-            "epochs of more than 0 seconds"
-        )
+            seconds = one["epoch_seconds"]
+            if one["examples"] < 1 or len(seconds) < 2 or min(seconds) <= 0:
+                raise ValueError(
+                    f"results.speed.{name}.{mode} is {one!r}; it must have at least "
+                    "one example, and at least two epochs of more than 0 seconds"
+                )
 
 
 def _check(value: Any, schema: Any, place: str) -> None:
     """Check a value against its schema; ValueError names the first place that fails."""
-    if isinstance(schema, list):
-        if not isinstance(value, list):
-            raise ValueError(f"{place} is {value!r}; it must be a list")
+    kind = schema if isinstance(schema, type) else type(schema)
+    if kind is not object and type(value) is not kind:
+        raise ValueError(f"{place} is {value!r}; it must be of type {kind.__name__}")
+    if kind is float and not math.isfinite(value):
+        raise ValueError(f"{place} is {value!r}; it must be finite")
+    if kind is list:
         for index, item in enumerate(value):
             _check(item, schema[0], f"{place}[{index}]")
-    elif isinstance(schema, dict):
-        if not isinstance(value, dict):
-            raise ValueError(f"{place} is {value!r}; it must be an object")
+    if kind is dict:
         known = {name.removesuffix("?"): one for name, one in schema.items()}
         required = schema.keys() & known  # those without "?"
         if "*" not in known and not required <= value.keys() <= known.keys():
@@ -237,7 +200,3 @@ def _check(value: Any, schema: Any, place: str) -> None:
             )
         for name, one in value.items():
             _check(one, known.get("*", known.get(name)), f"{place}.{name}")
-    elif schema is not object and type(value) is not schema:
-        raise ValueError(f"{place} is {value!r}; it must be of type {schema.__name__}")
-    elif schema is float and not math.isfinite(value):
-        raise ValueError(f"{place} is {value!r}; it must be finite")

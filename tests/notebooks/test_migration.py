@@ -24,7 +24,7 @@ import tensorflow.compat.v1 as tf1
 from hypothesis import given, settings
 from tensorflow.tools.compatibility import ast_edits, tf_upgrade_v2
 
-from kvt.compare.parity import identical
+from kvt.compare.parity import same_bits
 from tests.notebooks import sections
 
 NOTEBOOK = "11_tensorflow_1_to_2"
@@ -144,7 +144,7 @@ def old_and_new(key: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 def agree(key: str, *arguments: Any) -> bool:
     old, new = old_and_new(key)
-    return identical(old(*arguments), new(*arguments))
+    return same_bits(old(*arguments), new(*arguments))
 
 
 def rows_of(numbers: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -350,7 +350,7 @@ def test_unequal_results_are_rejected_with_both_values() -> None:
 def test_results_are_shown_as_lists_with_three_decimals(
     result: Any, shown: Any
 ) -> None:
-    assert identical(_setup()["shown"](result), shown)
+    assert same_bits(_setup()["shown"](result), shown)
 
 
 @pytest.mark.parametrize("row", FAILING, ids=[row.key for row in FAILING])
@@ -527,7 +527,7 @@ def test_rates_differ_eagerly_unless_the_reciprocal_is_exact(
     in_graph = tf.function(lambda step: schedule(step))
     steps = [tf.constant(step) for step in range(100)]
     eager = [schedule(step).numpy() for step in steps]
-    assert identical(eager, [in_graph(step).numpy() for step in steps]) is not differ
+    assert same_bits(eager, [in_graph(step).numpy() for step in steps]) is not differ
 
 
 @pytest.mark.parametrize(
@@ -560,7 +560,7 @@ def test_other_optimizers_agree_up_to_rounding(
             loss = tf.reduce_sum(w * w)
         optimizer.apply([tape.gradient(loss, w)], [w])
     np.testing.assert_allclose(w.numpy(), expected, rtol=1e-3)
-    assert not identical(w.numpy(), expected)
+    assert not same_bits(w.numpy(), expected)
 
 
 def test_epsilon_of_adam_is_1e_8_in_tensorflow_1_and_1e_7_in_keras() -> None:
@@ -596,18 +596,18 @@ def draw_tf2(before: int) -> Any:
 
 
 def test_with_the_first_seed_alone_draws_depend_on_earlier_draws() -> None:
-    assert not identical(draw_tf1(0), draw_tf2(0))
-    assert not identical(draw_tf2(0), draw_tf2(1))
-    assert identical(draw_tf2(1), draw_tf2(1))
+    assert not same_bits(draw_tf1(0), draw_tf2(0))
+    assert not same_bits(draw_tf2(0), draw_tf2(1))
+    assert same_bits(draw_tf2(1), draw_tf2(1))
     for before in range(3):
-        assert identical(draw_tf1(before), draw_tf1(0, seed=before))
+        assert same_bits(draw_tf1(before), draw_tf1(0, seed=before))
 
 
 def test_stateless_draws_depend_on_their_seed_alone() -> None:
     with tf1.Graph().as_default(), tf1.Session() as session:
         tf1.constant(0)
         drawn = session.run(tf1.random.stateless_normal((3,), seed=(1, 2)))
-    assert identical(drawn, tf.random.stateless_normal((3,), seed=(1, 2)).numpy())
+    assert same_bits(drawn, tf.random.stateless_normal((3,), seed=(1, 2)).numpy())
 
 
 def test_py_function_has_a_gradient_and_numpy_function_has_none() -> None:
@@ -693,4 +693,4 @@ def test_any_values_of_an_old_checkpoint_are_restored(values: list[float]) -> No
     with namespace["TemporaryDirectory"]() as folder:
         path = namespace["write_tf1"](f"{folder}/model", values)
         assert agree("restore", path)
-        assert identical(namespace["restore_tf2"](path), np.float32(values))
+        assert same_bits(namespace["restore_tf2"](path), np.float32(values))
