@@ -148,9 +148,8 @@ def compare(
 ) -> Parity:
     """Compare two runs by their weights after each epoch and by their histories.
 
-    `reference[epoch]` and `weights[epoch]` are lists of arrays in the same order,
-    the histories what `History.history` holds. Raises ValueError when the runs have
-    different numbers of epochs or of weights, or weights of different shapes.
+    Both weights are lists of arrays by epoch, in the same order. Raises ValueError for
+    different numbers of epochs or of weights, and for different shapes.
     """
     distances = [
         [_distances(a, b) for a, b in zip(ours, theirs, strict=True)]

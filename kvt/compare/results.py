@@ -71,9 +71,8 @@ def dialects(outcomes: Mapping[str, Outcome], notebook: str) -> dict[str, Any]:
 def count_lines(notebook: str) -> dict[str, int]:
     """Count lines of code in a committed notebook: of each dialect, of the program.
 
-    A cell belongs to what its tag names: keras, tf2, tf1 or program. Blank lines and
-    comments do not count. Raises FileNotFoundError if kvt is installed without its
-    notebooks.
+    A cell belongs to its tag: keras, tf2, tf1 or program. Blank lines and comments do
+    not count. Raises FileNotFoundError if kvt is installed without its notebooks.
     """
     content = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())
     counts = dict.fromkeys((*DIALECTS, "program"), 0)
@@ -87,10 +86,9 @@ def count_lines(notebook: str) -> dict[str, int]:
 def write(path: str, **document: Any) -> None:
     """Write a notebook's results to `path`, whole or not at all; "" writes nothing.
 
-    `document` has the names of SCHEMA but `versions`. Its `dialects` is what `dialects`
-    returned, `parity` a Parity by dialect, `speed` what `modes.Stopwatch` measured, by
-    dialect and mode. Of the parameters, `results_path` is left out: it does not
-    describe the training. Raises ValueError if the schema does not match.
+    `document` has the names of SCHEMA but `versions`: `dialects` from `dialects`,
+    `parity` by dialect, `speed` from `modes.Stopwatch`. `results_path` is left out of
+    the parameters. Raises ValueError if the schema does not match.
     """
     document["parameters"] = {
         name: value

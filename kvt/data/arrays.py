@@ -13,8 +13,7 @@ ALIGNMENT = 64  # bytes: TensorFlow's operations read only memory that begins he
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """Return an array of arbitrary values that TensorFlow can read without copying it.
 
-    Its memory begins at a multiple of 64 bytes, as TensorFlow needs it. NumPy's own
-    arrays begin at a multiple of 16.
+    TensorFlow needs memory at a multiple of 64 bytes; NumPy's begins at one of 16.
     """
     dtype = np.dtype(dtype)
     length = math.prod(shape) * dtype.itemsize

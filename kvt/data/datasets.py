@@ -31,10 +31,7 @@ class Data:
     y_test: Array
 
     def summary(self, validation_split: float = 0.0) -> dict[str, str | int]:
-        """Return the `data` entry of a results JSON: name, hash, numbers of examples.
-
-        Raises ValueError as `split` does.
-        """
+        """Return the `data` entry of a results JSON. Raises ValueError as `split`."""
         n = len(self.x_train)
         n_train = split(n, validation_split)
         return {
@@ -71,14 +68,11 @@ def load(
     """Load handwritten digits: gray images, 28 by 28, and their classes.
 
     `dataset` is "digits" (1,500 + 297 images that come with scikit-learn) or "mnist"
-    (60,000 + 10,000 images: from the file that KVT_MNIST names, else from Keras's
-    cache, else downloaded into that cache). `train_size` keeps only the first training
-    examples; 0 keeps all.
-
-    Images are (n, *image_shape) in [0, 1]. Labels are one-hot, (n, 10): a row of zeros
-    with a one in the column of its class. Both have the dtype `dtype`. Raises
-    ValueError for an unknown data set, a train_size beyond the data or an unusable
-    MNIST file, and FileNotFoundError if MNIST cannot be found.
+    (60,000 + 10,000 images, see `mnist.find`). `train_size` keeps only the first
+    training examples; 0 keeps all. Images are (n, *image_shape) in [0, 1], labels
+    one-hot (n, 10), both of `dtype`. Raises ValueError for an unknown data set, a
+    train_size beyond the data or an unusable MNIST file, and FileNotFoundError if MNIST
+    cannot be found.
     """
     _check_name(dataset, *DATASETS)
     largest = DATASETS[dataset]
@@ -89,14 +83,14 @@ def load(
         )
     arrays = _digits() if dataset == "digits" else mnist.find()[0]
     x_train, y_train, x_test, y_test = arrays
-    n = train_size or largest
+    n, one_hot = train_size or largest, np.eye(10, dtype=dtype)
     return Data(
         dataset,
         _sha256(*arrays),
         _images(x_train[:n], image_shape, dtype),
-        _one_hot(y_train[:n], dtype),
+        one_hot[y_train[:n]],
         _images(x_test, image_shape, dtype),
-        _one_hot(y_test, dtype),
+        one_hot[y_test],
     )
 
 
@@ -104,9 +98,8 @@ def resolve(dataset: str, *, patience: float = mnist.PATIENCE) -> tuple[str, str
     """Choose the data set to load; return its name and the reason, in words.
 
     "auto" chooses MNIST if it can be loaded, else "digits". MNIST is downloaded and
-    checked here, so that a later `load` finds it in the cache. The reason names no path
-    of this machine. Raises as `load` does; a file that KVT_MNIST names must be MNIST
-    under "auto" too.
+    checked here, so that a later `load` finds it in the cache. Raises as `load` does; a
+    file that KVT_MNIST names must be MNIST under "auto" too.
     """
     _check_name(dataset, "auto", *DATASETS)
     if dataset == "digits":
@@ -134,10 +127,6 @@ def _images(x: Array, image_shape: tuple[int, ...], dtype: str) -> Array:
     images[...] = x.reshape(images.shape)
     images /= 255  # in place: MNIST in float64 takes 376 MB
     return images
-
-
-def _one_hot(y: Array, dtype: str) -> Array:
-    return np.eye(10, dtype=dtype)[y]
 
 
 def _digits() -> mnist.Arrays:

@@ -1,8 +1,7 @@
 """Find MNIST, and check that it is MNIST.
 
-The file that `KVT_MNIST` names comes first, then the one in Keras's cache, then a
-download into that cache. Files are identified by their arrays' hashes, not by their
-own: two zip writers turn the same arrays into different bytes.
+Files are identified by their arrays' hashes, not by their own, because two zip writers
+turn the same arrays into different bytes.
 """
 
 import hashlib
@@ -22,23 +21,11 @@ from kvt.data.arrays import Array
 Arrays = tuple[Array, Array, Array, Array]  # x_train, y_train, x_test, y_test
 
 URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
-ARRAYS = {  # name: shape, SHA-256 of the bytes in C order
-    "x_train": (
-        (60_000, 28, 28),
-        "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
-    ),
-    "y_train": (
-        (60_000,),
-        "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-    ),
-    "x_test": (
-        (10_000, 28, 28),
-        "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
-    ),
-    "y_test": (
-        (10_000,),
-        "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
-    ),
+HASHES = {  # by array, SHA-256 of the bytes in C order
+    "x_train": "741c988805d008ac6e4c904b69001ba184c24b2c540a4ef403f4c71b676cf757",
+    "y_train": "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+    "x_test": "6d87418db22cc8025d05968bec9bd5c3932904b23485740db143a061a2c9d161",
+    "y_test": "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
 }
 
 PATIENCE = 10.0  # seconds of waiting for a network that does not answer
@@ -57,9 +44,9 @@ class UnavailableError(FileNotFoundError):
 def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
     """Return MNIST's arrays, and where they came from: words, without a path.
 
-    A damaged file in Keras's cache is replaced. Raises FileNotFoundError or ValueError
-    if the file that KVT_MNIST names is missing or not MNIST. Raises UnavailableError if
-    every source fails; an unresponsive network costs at most `patience` seconds.
+    The file that KVT_MNIST names comes first (ValueError or FileNotFoundError), then
+    Keras's cache, then a download into it. Raises UnavailableError if all fail; an
+    unresponsive network costs at most `patience` seconds.
     """
     if named := os.environ.get("KVT_MNIST"):
         return _read_named(named), "MNIST from the file that KVT_MNIST names"
@@ -101,15 +88,15 @@ def _read_named(named: str) -> Arrays:
 def read(file: Path | io.BytesIO) -> Arrays:
     """Read MNIST from a NumPy archive; check its arrays by shape and SHA-256.
 
-    Unpickles nothing, and allocates nothing larger than MNIST's arrays. Raises
-    FileNotFoundError, or ValueError saying what is wrong with the file.
+    Unpickles nothing, and allocates nothing larger. Raises FileNotFoundError, or
+    ValueError, which names the fault.
     """
     name = str(file) if isinstance(file, Path) else "the downloaded file"
     try:
         if isinstance(file, Path) and not stat.S_ISREG(file.stat().st_mode):
             raise ValueError("it is not a file")  # opening a named pipe would block
         with zipfile.ZipFile(file) as archive:
-            x_train, y_train, x_test, y_test = (_member(archive, a) for a in ARRAYS)
+            x_train, y_train, x_test, y_test = (_member(archive, a) for a in HASHES)
     except (FileNotFoundError, NotADirectoryError) as problem:
         raise FileNotFoundError(f"{name} does not exist") from problem
     except _WrongArrayError as problem:
@@ -126,7 +113,8 @@ class _WrongArrayError(Exception):
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Array:
-    shape, sha256 = ARRAYS[name]
+    n = 60_000 if name.endswith("train") else 10_000
+    shape = (n, 28, 28) if name.startswith("x") else (n,)
     member = f"{name}.npy"
     if member not in archive.namelist():
         raise _WrongArrayError(f"it has no array {name}")
@@ -142,13 +130,13 @@ def _member(archive: zipfile.ZipFile, name: str) -> Array:
     with archive.open(member) as stream:
         array: Array = np.lib.format.read_array(stream, allow_pickle=False)
     array = np.ascontiguousarray(array)
-    if hashlib.sha256(array.data).hexdigest() != sha256:
+    if hashlib.sha256(array.data).hexdigest() != HASHES[name]:
         raise _WrongArrayError(f"{name} has other values than MNIST's (by SHA-256)")
     return array
 
 
 class _DownloadError(Exception):
-    """Why a download failed: completes a sentence that begins with "its download"."""
+    """Why a download failed: completes "its download …"."""
 
 
 def _download(cache: Path, patience: float) -> Arrays:

@@ -77,9 +77,8 @@ def checked(namespace: Mapping[str, Any]) -> dict[str, Any]:
 def check(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values in their canonical types; reject the first invalid one.
 
-    An int becomes a float if the rule asks for a float; NumPy scalars become Python's.
-    A name without a rule passes unchanged. Raises TypeError for a wrong type and
-    ValueError for a value out of range; both messages give value, rule and fix.
+    An int becomes a float where a float is due; NumPy scalars become Python's. A name
+    without a rule passes unchanged. Raises TypeError and ValueError.
     """
     return {name: _check_one(name, value) for name, value in values.items()}
 

@@ -13,8 +13,7 @@ def quiet() -> Iterator[None]:
     """Silence the lines that TensorFlow's C++ code logs while it is imported.
 
     It writes them to file descriptor 2 before any log level applies, so the descriptor
-    is redirected meanwhile. `TF_CPP_MIN_LOG_LEVEL` stops later lines. Exceptions pass
-    through unchanged.
+    is redirected meanwhile. `TF_CPP_MIN_LOG_LEVEL` stops later lines.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()

@@ -5,6 +5,7 @@ own color.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from kvt.show.picture import FONT, INK
+from kvt.show.picture import INK
 
 Floats = NDArray[np.float64]
 WIDTH = 440  # CSS px: 12 px text is still 9 px on a 360 px phone
@@ -37,30 +38,7 @@ STYLES: dict[str, dict[str, Any]] = {
     },
 }
 OTHERS = (AMBER, BLUE, "#2f8f5b", "#c0509f", "#7d7f86")
-RC: dict[Any, Any] = {  # over Matplotlib's defaults, not over a reader's settings
-    "svg.fonttype": "none",  # selectable text, a tenth of the size
-    "svg.hashsalt": "kvt",
-    "font.family": ["DejaVu Sans"],  # measured with: wider than what readers will see
-    "font.size": FONT,
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": FONT,
-    "axes.titleweight": "bold",
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "lines.scale_dashes": False,
-    "lines.solid_capstyle": "round",
-    "path.simplify": False,
-    "text.parse_math": False,
-}
-LOOK: list[Any] = ["default", RC]
+LOOK = ["default", str(Path(__file__).with_name("figures.mplstyle"))]
 
 
 def panels(count: int, *, height: float = 150) -> tuple[Figure, list[Axes]]:

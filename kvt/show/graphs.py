@@ -16,31 +16,23 @@ Shape = tuple[int | None, ...]  # None for a length that only a run knows: the b
 
 @dataclass(frozen=True)
 class Node:
-    """An operation of the forward part, or a leaf: what comes into it from outside.
+    """An operation of the forward part, or a leaf: a value from outside."""
 
-    Attributes:
-        name: the operation's name, unique in its graph.
-        kind: its type, such as "MatMul"; "input", "variable" or "constant" for a leaf.
-        shape: of the value that is read from it.
-        inputs: the names of the nodes that it reads, in order.
-    """
-
-    name: str
-    kind: str
-    shape: Shape
-    inputs: tuple[str, ...] = ()
+    name: str  # the operation's, unique in its graph
+    kind: str  # its type, such as "MatMul"; "input", "variable", "constant" for a leaf
+    shape: Shape  # of the value that is read from it
+    inputs: tuple[str, ...] = ()  # the names of the nodes that it reads, in order
 
 
 Graph = tuple[Node, ...]  # each node stands after those that it reads
 
 
 def forward(output: Any) -> Graph:
-    """Walk back from a tensor to all that it is computed from.
+    """Walk back from a tensor to everything that it is computed from.
 
-    A read or a copy of a value is the value itself. What a function captures is a
-    variable. Constants that are not floating-point numbers are left out: they are axes
-    and shapes, arguments of an operation. Raises ValueError for a tensor of unknown
-    rank, RecursionError for a loop or a chain of several hundred operations.
+    A read or a copy of a value counts as the value. A value that a function captures is
+    a variable. Integer constants, which are axes and shapes, are left out. Raises
+    ValueError for an unknown rank, RecursionError for a loop or hundreds of operations.
     """
     nodes: dict[str, Node] = {}
 

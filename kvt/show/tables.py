@@ -20,8 +20,7 @@ Results = Mapping[str, Any]  # a notebook's results, as `results.read` returns t
 class Table:
     """A table of texts: Markdown in Jupyter and in the report, aligned elsewhere.
 
-    The first `names` columns are aligned to the left, the others, numbers, to the
-    right.
+    The first `names` columns are aligned left, the others, numbers, right.
     """
 
     header: Sequence[str]
@@ -53,8 +52,7 @@ class Table:
 
 def title(run: Results) -> str:
     """Return `Linear regression` for `01_linear_regression`."""
-    words: str = run["notebook"].split("_", 1)[1].replace("_", " ").capitalize()
-    return words
+    return str(run["notebook"].split("_", 1)[1].replace("_", " ").capitalize())
 
 
 # One model
@@ -156,8 +154,7 @@ def examples(runs: Sequence[Results]) -> Table:
 def at_a_glance(runs: Sequence[Results]) -> Table:
     """Show distance, test accuracy, lines and seconds, one row per model and dialect.
 
-    A model is named once, with a link to its notebook; each distance links to its
-    evidence.
+    Each model links to its notebook, each distance to its evidence.
     """
     rows = []
     for run in runs:

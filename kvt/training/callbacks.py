@@ -31,8 +31,7 @@ class Callback:
     """A callback that does nothing: override the hooks you need.
 
     It has all hooks that Keras calls; `kvt.fit` calls those with a docstring. `epoch`
-    and `batch` count from 0. `logs` holds the metrics so far: `loss`, `accuracy`, and
-    after validation `val_loss`, `val_accuracy`.
+    and `batch` count from 0; `logs` holds the metrics so far, such as `val_loss`.
     """
 
     def set_params(self, params: Mapping[str, Any]) -> None:
@@ -69,13 +68,9 @@ class Callback:
 class Recorder(Callback):
     """Record the weights after every epoch, and the seconds that each epoch took.
 
-    Args:
-        get_weights: returns a list of arrays; in Keras `model.get_weights`.
-
-    Attributes:
-        weights: for each epoch, a copy of that list.
-        epoch_seconds: for each epoch, wall-clock seconds, including validation.
-        seconds: the sum of `epoch_seconds`.
+    `get_weights` returns a list of arrays; in Keras it is `model.get_weights`. By
+    epoch, `weights` holds a copy of that list, and `epoch_seconds` the wall-clock
+    seconds, including validation; `seconds` is their sum.
     """
 
     def __init__(self, get_weights: GetWeights) -> None:
@@ -98,15 +93,11 @@ class Recorder(Callback):
 class Monitor(Callback):
     """Follow a metric from epoch to epoch; decide whether it improves, as Keras does.
 
-    Args:
-        name: the metric: `loss`, `val_loss`, `val_accuracy`, ….
-        mode: "min" or "max": whether lower or higher values are better. "auto" is "min"
-            for a loss and "max" for an accuracy.
-        min_delta: the smallest difference that counts as an improvement, 0 or more.
-
-    Attributes:
-        best: the best value so far. If the first value is NaN, it stays the best,
-            because no value compares as better; a later NaN never becomes the best.
+    `name` is the metric: `loss`, `val_loss`, `val_accuracy`, …. `mode` is "min" or
+    "max": whether lower or higher values are better; "auto" is "min" for a loss and
+    "max" for an accuracy. `min_delta` is the smallest difference that counts as an
+    improvement, 0 or more. `best` is the best value so far. If the first value is NaN,
+    it stays the best, because no value compares as better.
     """
 
     def __init__(self, name: str, mode: str = "auto", min_delta: float = 0.0) -> None:
@@ -166,20 +157,14 @@ class Monitor(Callback):
 class EarlyStopping(Monitor):
     """Stop when a metric has not improved for some epochs, as Keras's EarlyStopping.
 
-    Args:
-        monitor: the name of the metric.
-        min_delta: as for `Monitor`.
-        patience: stop after this many epochs in a row without improvement. 0 and 1 both
-            stop after the first.
-        mode: as for `Monitor`.
-        restore_best_weights: whether to restore the weights of the best epoch at the
-            end of training, even if training was not stopped or failed.
-        get_weights: returns the current weights; needed to restore weights.
-        set_weights: sets such a list as the weights; needed to restore weights.
+    `monitor` is the metric; `mode` and `min_delta` are those of `Monitor`. Training
+    stops after `patience` epochs in a row without improvement; 0 and 1 both stop after
+    the first. `restore_best_weights` restores the weights of the best epoch at the end,
+    even if training was not stopped or failed. It needs `get_weights`, which returns
+    the current weights, and `set_weights`, which sets such a list.
 
-    Attributes:
-        stopped_epoch: the epoch that stopped the training, from 0; 0 if none did.
-        best_epoch: the epoch with the best value, from 0.
+    `stopped_epoch` is the epoch that stopped the training, from 0; 0 if none did.
+    `best_epoch` is the epoch with the best value, from 0.
     """
 
     def __init__(

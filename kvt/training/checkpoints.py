@@ -43,18 +43,12 @@ class Checkpoint(Monitor):
     `kvt.fit(…, initial_epoch=checkpoint.restore(), callbacks=[checkpoint])` starts a
     training, and continues it after it was killed.
 
-    Args:
-        directory: where to write `epoch-00001.checkpoint`, … and `best.checkpoint`; it
-            is created if needed. Use one directory per training.
-        get_state: returns all arrays that the next step depends on: the weights, the
-            variables of the optimizer, and the state of any random generator.
-        set_state: sets such a list of arrays.
-        monitor: the metric that decides which epoch is the best.
-        mode: as for `Monitor`.
-
-    Attributes:
-        history: by name, the metrics of all epochs so far, including those before a
-            restart.
+    `directory` receives `epoch-00001.checkpoint`, … and `best.checkpoint`. Use one
+    directory per training; it is created if needed. `get_state` returns all arrays that
+    the next step depends on: the weights, the variables of the optimizer, the state of
+    any random generator; `set_state` sets such a list. The metric `monitor` decides
+    which epoch is the best; `mode` is that of `Monitor`. `history` holds, by name, the
+    metrics of all epochs so far, including those before a restart.
 
     Raises OSError if the directory cannot be written to.
     """
@@ -77,9 +71,8 @@ class Checkpoint(Monitor):
     def restore(self) -> int:
         """Restore the newest intact checkpoint; return the number of its epochs.
 
-        Without a checkpoint, restore nothing and return 0. A damaged one causes a
-        warning, and the one before it is used. Raises ValueError if all are damaged or
-        if one belongs to another model.
+        Without a checkpoint, return 0. A damaged one causes a warning, and the one
+        before it is used. Raises ValueError if none is intact or fits the model.
         """
         paths = self._paths()
         for path in reversed(paths):

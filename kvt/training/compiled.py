@@ -23,9 +23,7 @@ MetricTensors = dict[str, tf.Tensor]
 MetricArrays = list[dict[str, Array]]
 Execution = Callable[[Array], MetricArrays]  # of the examples at the rows given
 BatchAt = Callable[[Any, int], tuple[tf.Tensor, ...]]  # from its first row and size
-UNROLLED = (
-    8  # steps per round: a round of tf.while_loop costs as much as some operations
-)
+UNROLLED = 8  # steps per round of tf.while_loop, which costs as much as operations
 
 
 class StackedMean(Mean):
@@ -92,8 +90,8 @@ def runner(
 def _whole_epoch(step: Step, batches: BatchedRows, jit_compile: bool) -> Execution:
     """Return a function that runs an epoch; its graph holds the examples in order.
 
-    As arguments, they would be bound and checked in each call. Even checking that there
-    are no arguments takes longer than a short epoch, but `call_flat` does not do so.
+    Arguments would be bound and checked in each call, which takes longer than a short
+    epoch even if there are none; `call_flat` does not check.
     """
     examples = tuple(map(_in_place, batches.rows))
     order = tf.constant(batches.order, tf.int32)
@@ -194,8 +192,7 @@ def _rows(array: tf.Tensor, start: Any, size: int) -> tf.Tensor:
 def _in_place(array: Array) -> tf.Tensor:
     """Return an array as a tensor, without a copy if its memory allows it.
 
-    DLPack would also share memory with another alignment, but then TensorFlow's
-    operations crash the process.
+    DLPack would share other memory too, and TensorFlow's operations then crash.
     """
     aligned = array.ctypes.data % data.ALIGNMENT == 0
     if aligned and array.flags.c_contiguous and array.flags.writeable:

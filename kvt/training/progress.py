@@ -23,12 +23,9 @@ class ProgressBar(Callback):
     terminal shows a line that is redrawn in place, Jupyter a display that is updated.
     A file or a pipe gets only the final line of each epoch.
 
-    Args:
-        interval: seconds between two drawings. Drawing costs training time.
-        clock: a function that returns seconds.
-
-    Attributes:
-        draw: shows a text as the live line, "" for none; None if nobody is watching.
+    `interval` is the number of seconds between two drawings, which cost training time;
+    `clock` returns seconds. `draw` shows a text as the live line, "" for none; it is
+    None if nobody is watching.
     """
 
     draw: Draw | None
@@ -110,8 +107,8 @@ def metric_order(name: str) -> tuple[bool, bool]:
 def live_line(header: str) -> Draw | None:
     """Return a function that redraws a line in place; None if nobody is watching.
 
-    In Jupyter, the line replaces `header`, and "" brings `header` back. So a saved
-    notebook has the same output, whether it was watched or not.
+    In Jupyter, the line replaces `header`, and "" brings it back, so that a saved
+    notebook has the same output on every run.
     """
     ipython = sys.modules.get("IPython")  # imported already, if this is a notebook
     if ipython and hasattr(ipython.get_ipython(), "kernel"):
@@ -129,5 +126,4 @@ def live_line(header: str) -> Draw | None:
 def _draw_in_terminal(text: str) -> None:
     """Overwrite the current line of the terminal, cut to its width."""
     columns = shutil.get_terminal_size().columns
-    sys.stdout.write(f"\r\x1b[K{text[: columns - 1]}")
-    sys.stdout.flush()
+    print(f"\r\x1b[K{text[: columns - 1]}", end="", flush=True)

@@ -144,8 +144,7 @@ def test_committed_notebook_whose_lines_are_counted_is_part_of_the_key(
 def test_data_is_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = key()
     without = key(values={"epochs": 3})
-    shape, _ = mnist.ARRAYS["x_test"]
-    monkeypatch.setitem(mnist.ARRAYS, "x_test", (shape, "another"))
+    monkeypatch.setitem(mnist.HASHES, "x_test", "another")
     assert key() != before
     assert key(values={"epochs": 3}) == without
 
