@@ -67,10 +67,7 @@ RULES = {
 
 
 def checked(namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a notebook's checked parameters: the names in `namespace` with a rule.
-
-    Raises as `check` does.
-    """
+    """Return a notebook's parameters, those in `namespace` with a rule, by `check`."""
     return check({name: namespace[name] for name in RULES if name in namespace})
 
 

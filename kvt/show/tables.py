@@ -120,8 +120,7 @@ def _by_dialect(corner: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
 def speed(measured: modes.Speed) -> Table:
     """Show how fast each mode is, one row per dialect and mode.
 
-    `measured` is what a results JSON holds as `speed`. The first epoch includes tracing
-    and compiling; the fastest represents the others.
+    The first epoch includes tracing and compiling; the fastest represents the others.
     """
     times = modes.microseconds(measured)
     reference = times["keras"]["graph"]
