@@ -19,6 +19,8 @@ from kvt.compare.pairs import EqualPair
 from kvt.compare.recipe import Recipe, Settings, Trained, Training
 from kvt.training.means import Mean
 
+pytestmark = pytest.mark.long
+
 SETTINGS = Settings(epochs=2, batch_size=64, learning_rate=0.1, validation_split=0.25)
 TRAIN_SIZE = 200  # 150 and 50: the last batch is partial in both
 SEEDS = range(3, 5)

@@ -11,6 +11,8 @@ import tensorflow as tf
 import kvt
 from kvt.compare import modes, parity
 
+pytestmark = pytest.mark.long
+
 X = np.linspace(-1, 1, 11, dtype=np.float32)[:, np.newaxis]  # (11, 1)
 Y = 0.5 * X + 1
 START = [np.float32([[0.25]]), np.float32([0.5])]

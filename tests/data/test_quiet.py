@@ -70,6 +70,7 @@ def test_the_log_level_is_set_unless_the_user_has_set_one(
         assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == "0"
 
 
+@pytest.mark.long
 def test_tensorflow_is_imported_and_used_without_output() -> None:
     code = """\
 import kvt

@@ -14,6 +14,8 @@ from kvt.report import pdf
 from kvt.report.parameters import Parameter
 from tests.report.pages import ANSI, SCRIPT, SVG, code, executed, markdown, page
 
+pytestmark = pytest.mark.long
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing")
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing"

@@ -12,6 +12,8 @@ from kvt.report.parameters import ParameterError
 from kvt.report.plan import plan, read
 from tests.report.pages import injected
 
+pytestmark = pytest.mark.long
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 SECTIONS = FIXTURES / "sections"
 

@@ -9,6 +9,8 @@ from kvt.report.execute import execute
 from kvt.report.notebooks import ExecutionError
 from tests.report.pages import injected
 
+pytestmark = pytest.mark.long
+
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 LINE = FIXTURES / "sections" / "01_line.ipynb"
 

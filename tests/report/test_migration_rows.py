@@ -10,6 +10,8 @@ import pytest
 from kvt.report import pdf
 from tests.report.pages import body, code, executed, markdown, page
 
+pytestmark = pytest.mark.long
+
 OLD = code("# TensorFlow 1 · feed_dict\nsession.run(y, {x: 1})", "tf1", stdout="1.0")
 NEW = code("# TensorFlow 2 · feed_dict\nsquare(1)", "tf2", stdout="1.0\nequal")
 KERAS = code("# Keras · Model\nmodel = Sequential()", "keras")

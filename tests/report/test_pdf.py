@@ -7,6 +7,8 @@ from kvt.report import pdf
 from kvt.report.build import build
 from kvt.report.pdf import PrintError
 
+pytestmark = pytest.mark.long
+
 SECTIONS = Path(__file__).parents[1] / "fixtures" / "sections"
 
 

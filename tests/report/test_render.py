@@ -24,6 +24,7 @@ def test_equal_notebooks_give_equal_bytes() -> None:
     assert page(executed(*cells)) == page(executed(*cells))
 
 
+@pytest.mark.long
 def test_committed_notebooks_become_one_small_page() -> None:
     directory = Path(__file__).parents[2] / "notebooks"
     chapters = read(directory)

@@ -18,6 +18,8 @@ from kvt.report.build import build
 from kvt.report.notebooks import ExecutionError
 from tests.report.pages import code, markdown, written
 
+pytestmark = pytest.mark.long
+
 SECTIONS = Path(__file__).parents[1] / "fixtures" / "sections"
 NAMES = ("01_line", "02_digits", "08_comparison")
 KVT = "import sys; from kvt.cli import main; sys.exit(main())"

@@ -76,6 +76,7 @@ def damage(path: Path, place: float = 0.5, bit: int = 0) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.long
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(epochs=st.integers(1, 5), cuts=st.lists(st.integers(0, 8), max_size=3))
 def test_a_training_killed_anywhere_ends_with_the_same_bits_and_history(

@@ -19,6 +19,8 @@ from kvt.training.means import Mean
 from tests.notebooks import sections
 from tests.training.test_loop import Log, in_numpy, in_tensorflow_1
 
+pytestmark = pytest.mark.long
+
 Section = dict[str, Any]
 LARGEST = {**dict.fromkeys(sections.MODELS, 60), "04_convolutional_network": 30}
 FEW = {"batch_size": 8, "epochs": 2, "validation_split": 0.2}

@@ -359,6 +359,7 @@ def test_a_saved_notebook_has_no_control_characters(notebook: Path) -> None:
     assert not re.findall(r"\\r|\\u001b|\\b", notebook.read_text())
 
 
+@pytest.mark.long
 def test_a_second_run_has_the_same_outputs(notebook: Path) -> None:
     """nbval sees what is displayed first and no update: both must be the same."""
     options = "-q -p no:cacheprovider --rootdir=. --nbval --nbval-current-env"
