@@ -90,6 +90,8 @@ def test_tensorflow_warns_of_nothing_inside_and_of_everything_afterwards(
 ) -> None:
     logger = tf.get_logger()
     monkeypatch.setattr(logger, "propagate", True)  # to where caplog listens
+    # Notebooks' cells, run by other tests in this process, may have raised the level.
+    caplog.set_level("WARNING", logger="tensorflow")
     level = logger.level
     with without_warnings():
         logger.warning("retracing")
