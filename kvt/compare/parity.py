@@ -37,7 +37,7 @@ class Parity:
 
     @property
     def bit_for_bit(self) -> bool:
-        """Whether the runs cannot be told apart."""
+        """Whether every weight and every metric has the same bits."""
         return self.history_equal and not any(self.weights_max_ulp)
 
 

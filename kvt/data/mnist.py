@@ -74,7 +74,7 @@ def find(patience: float = PATIENCE) -> tuple[Arrays, str]:
 
 
 def _read_named(named: str) -> Arrays:
-    """Read the file that KVT_MNIST names; each error says so and how to fix it."""
+    """Read the file that KVT_MNIST names; each error names the variable and a fix."""
     file = Path(os.path.expanduser(named))  # noqa: PTH111
     try:
         if not file.is_absolute():  # and notebooks run in other directories

@@ -79,10 +79,10 @@ def code(notebook: NotebookNode) -> list[list[Any]]:
 
 
 def source() -> dict[str, str]:
-    """Return the SHA-256 of kvt's modules, except those that only make the page."""
+    """Return the SHA-256 of kvt's files, except those that only make the page."""
     return {
         str(path.relative_to(KVT)): _sha256(path.read_bytes())
-        for path in KVT.rglob("*.py")
+        for path in (*KVT.rglob("*.py"), *KVT.rglob("*.mplstyle"))
         if path.parent != KVT / "report" or path.name in RUNNING
     }
 
@@ -96,9 +96,9 @@ def data(dataset: str) -> str:
 
 
 def load(directory: Path, name: str, key: str) -> Cached | None:
-    """Return the entry of this run; None if it is missing or damaged."""
+    """Return the entry of this run; None if it is missing, damaged or unreadable."""
     path = directory / f"{name}-{key}"
-    entry = _unpacked(path.read_bytes(), key) if path.is_file() else None
+    entry = _unpacked(path, key)
     with contextlib.suppress(OSError):  # a cache that may be read but not written
         if entry:
             os.utime(path)  # most recently used
@@ -118,7 +118,7 @@ def store(directory: Path, name: str, key: str, entry: Cached) -> None:
         partial.unlink(missing_ok=True)
     left = LARGEST
     for path in reversed(_by_age(directory, "*")):
-        left -= path.stat().st_size
+        left -= path.lstat().st_size
         if left < 0:
             path.unlink(missing_ok=True)
 
@@ -127,7 +127,7 @@ def seconds(directory: Path, name: str) -> float:
     """Return how long the notebook's last cached run took; infinity if unknown."""
     entry = None
     for path in _by_age(directory, f"{name}-*")[-1:]:
-        entry = _unpacked(path.read_bytes(), path.name.removeprefix(f"{name}-"))
+        entry = _unpacked(path, path.name.removeprefix(f"{name}-"))
     return entry.seconds if entry else math.inf
 
 
@@ -163,8 +163,12 @@ def _packed(entry: Cached, key: str) -> bytes:
     return hashlib.sha256(key.encode() + body).digest() + body
 
 
-def _unpacked(packed: bytes, key: str) -> Cached | None:
-    """Return the entry; None if a bit of it has changed, or if it has another key."""
+def _unpacked(path: Path, key: str) -> Cached | None:
+    """Return the entry; None if it is unreadable, has changed, or has another key."""
+    try:
+        packed = path.read_bytes() if path.is_file() else b""  # a FIFO would block
+    except OSError:
+        return None
     digest, body = packed[:32], packed[32:]
     if hashlib.sha256(key.encode() + body).digest() != digest:
         return None
@@ -175,7 +179,7 @@ def _unpacked(packed: bytes, key: str) -> Cached | None:
 
 def _by_age(directory: Path, pattern: str) -> list[Path]:
     """Return files of the cache, the least recently used first."""
-    return sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime)
+    return sorted(directory.glob(pattern), key=lambda path: path.lstat().st_mtime)
 
 
 def _sha256(content: bytes) -> str:

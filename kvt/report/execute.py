@@ -43,8 +43,6 @@ OPTIONS: dict[str, Any] = {
     "record_timing": False,
     "shutdown_kernel": "immediate",
 }
-
-
 TOO_EARLY = "before its first cell"
 
 
@@ -124,7 +122,7 @@ def _attempt(
         if not running:
             return f"{TOO_EARLY}: {error}"
         reason = "the kernel died" if isinstance(error, DeadKernelError) else str(error)
-        return _at(running[0], reason.splitlines()[0])
+        return _at(running[0], reason.partition("\n")[0] or type(error).__name__)
     for cell in code_cells(notebooks.read(partial)):
         for output in cell.outputs:
             if output.output_type == "error":

@@ -69,6 +69,23 @@ def run(**changes: Any) -> Trained:
 NOTHING = Effect(0, 0, 0, 0, 0, 0, 0)
 
 
+def test_predictions_come_from_a_second_pass_as_in_keras(pair: GetPair) -> None:
+    # One pass would do, but for dropout left on: each pass draws other masks.
+    training = pair("network").training
+    calls: list[tuple[str, int]] = []
+
+    def watched(weights: Any, x: Any, training: bool) -> Any:
+        calls.append(("train" if training else "test", len(x)))
+        return parts.dense(weights, x, training)
+
+    changed = training.changed(forward=watched, compile=lambda step, signature: step)
+    changed.run(SEEDS[0])
+    n = len(training.examples.x_test)
+    one_pass = [("test", len(b)) for b in parts.cut(np.arange(n), SETTINGS.batch_size)]
+    held_back = [("test", 50)]
+    assert calls[-2 * len(one_pass) - 1 :] == held_back + one_pass + one_pass
+
+
 # The pairs
 
 

@@ -3,11 +3,13 @@ import math
 import os
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_notebook
 
+import kvt
 from kvt.data import mnist
 from kvt.report import cache, notebooks, provenance
 from kvt.report.cache import Cached
@@ -116,6 +118,15 @@ def test_new_and_renamed_modules_change_the_key(package: Path) -> None:
     renamed = key()
     (package / "kvt" / "new.py").write_text("")
     assert len({before, renamed, key()}) == 3
+
+
+def test_the_style_of_figures_is_part_of_the_key(package: Path) -> None:
+    style = package / "kvt" / "show" / "figures.mplstyle"
+    assert (Path(kvt.__file__).parent / style.relative_to(package / "kvt")).exists()
+    before = key()
+    style.parent.mkdir()
+    style.write_text("font.size: 13\n")
+    assert key() != before
 
 
 def test_modules_that_only_render_are_not_part_of_the_key(package: Path) -> None:
@@ -294,3 +305,24 @@ def test_grafted_notebook_without_parameters_starts_with_the_injected_cell() -> 
         "# The digits",
         "print(epochs)",
     ]
+
+
+@pytest.mark.parametrize("kind", ["directory", "FIFO", "dangling link", "unreadable"])
+def test_an_entry_that_cannot_be_read_counts_as_missing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.store(tmp_path, NAME, "key", ENTRY)
+    (path,) = tmp_path.iterdir()
+    if kind == "unreadable":
+        denied = PermissionError("denied")
+        monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=denied))
+    else:
+        path.unlink()
+        if kind == "directory":
+            path.mkdir()
+        elif kind == "FIFO":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(tmp_path / "nowhere")
+    assert cache.seconds(tmp_path, NAME) == math.inf
+    assert cache.load(tmp_path, NAME, "key") is None
