@@ -58,6 +58,7 @@ def report(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         cache=options.cache or CACHE,
         force=options.force,
+        timeout=options.timeout,
         print_with=find_browser() if options.pdf else None,
     )
     print(f"report: {page}")
@@ -68,17 +69,22 @@ def report(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Run one notebook with parameters of your choice."""
-    from kvt.report import notebooks, parameters
+    from kvt.report import keras_settings, notebooks, parameters
     from kvt.report.execute import execute
 
     notebook: Path = options.notebook
     output: Path = options.output or Path(f"{notebook.stem}.executed.ipynb")
     if output.resolve() == notebook.resolve():
         raise ValueError(f"{output} is the notebook itself; choose another with -o")
+    if output.is_dir():
+        raise ValueError(f"{output} is a directory; name a file with -o")
+    keras_settings.check()
     known = parameters.read(notebooks.read(notebook))
     values = parameters.check(dict(options.parameters), known)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
-    execute(notebook, output, values, cwd=Path.cwd(), failed=failed)
+    execute(
+        notebook, output, values, cwd=Path.cwd(), failed=failed, timeout=options.timeout
+    )
     print(f"executed notebook: {output}")
     return 0
 
@@ -129,10 +135,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
-def _jobs(text: str) -> int:
+def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number of 1 or more")
     return int(text)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; use . for this directory")
+    return Path(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,7 +157,8 @@ def _parser() -> argparse.ArgumentParser:
         own.set_defaults(command=function)
         return own.add_argument
 
-    directory: dict[str, Any] = {"type": Path, "metavar": "DIR"}
+    directory: dict[str, Any] = {"type": _path, "metavar": "DIR"}
+    seconds: dict[str, Any] = {"type": _count, "default": 3600, "metavar": "SECONDS"}
     pairs: dict[str, Any] = {"nargs": 2, "metavar": ("NAME", "VALUE")}
     pairs |= {"dest": "parameters", "action": "append", "default": []}
     datasets = ("auto", "digits", "mnist")
@@ -154,20 +167,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset", choices=datasets, default="auto", help="auto: MNIST, else digits")
     add("-p", "--parameter", **pairs, help="set this parameter wherever it exists")
     add("--pdf", action="store_true", help="also print the report, with Chromium")
-    add("--jobs", type=_jobs, help="notebooks run at once (default: one per core)")
+    add("--jobs", type=_count, help="notebooks run at once (default: one per core)")
     add("--force", action="store_true", help="run unchanged notebooks again, too")
+    add("--timeout", **seconds, help="for each cell (default: 3600)")
     add("--cache", **directory, help="finished runs (default: build/cache beside kvt)")
     add("--notebooks", **directory, help="of 01_name.ipynb etc. (default: kvt's own)")
     add("--output", **directory, default=Path("reports"), help="default: reports")
 
     add = command(run)
-    add("notebook", type=Path)
+    add("notebook", type=_path)
     add("-p", "--parameter", **pairs, help="set a parameter of the notebook")
-    add("-o", "--output", type=Path, help="default: NAME.executed.ipynb here")
+    add("--timeout", **seconds, help="for each cell (default: 3600)")
+    add("-o", "--output", type=_path, help="default: NAME.executed.ipynb here")
 
     add = command(diff)
-    add("a", type=Path)
-    add("b", type=Path)
+    add("a", type=_path)
+    add("b", type=_path)
 
     command(data)
     return parser

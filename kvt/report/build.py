@@ -7,11 +7,12 @@ from pathlib import Path
 
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import resolve
-from kvt.report import pdf
+from kvt.report import keras_settings, pdf
+from kvt.report.cache import WRITTEN, check_directory
 from kvt.report.plan import plan, read
 from kvt.report.provenance import gather, threads
 from kvt.report.render import render
-from kvt.report.run import WRITTEN, Stage, run
+from kvt.report.run import Stage, run
 
 PAGE, PDF = "index.html", "kvt.pdf"
 PARTS = ("notebooks", *WRITTEN)  # directories beside the page
@@ -27,12 +28,14 @@ def build(
     jobs: int | None = None,
     cache: Path = CACHE,
     force: bool = False,
+    timeout: int | None = None,
     print_with: str | None = None,
 ) -> Path:
     """Run the notebooks and write the report; return the path of its page.
 
     `jobs` notebooks run at once, by default as many as there are cores; the number does
     not change the results. Runs in `cache` are not repeated, unless `force`.
+    No cell may take longer than `timeout` seconds.
     `print_with` is the browser that prints the page to kvt.pdf.
 
     ValueError (ParameterError) and FileNotFoundError reject invalid input before a
@@ -40,6 +43,8 @@ def build(
     """
     chapters = read(notebooks)
     _reject_foreign(output, notebooks)
+    check_directory(cache)
+    keras_settings.check()
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
     name, reason = resolve(dataset)
     chapters = plan(chapters, name, parameters)
@@ -49,7 +54,7 @@ def build(
         staging = Path(directory).resolve()
         for part in PARTS:
             (staging / part).mkdir()
-        stage = Stage(staging, output / "failed", cache, force)
+        stage = Stage(staging, output / "failed", cache, force, timeout)
         executed = run(chapters, stage, jobs or threads())
         provenance = gather(notebooks, staging / "results")
         page = render(executed, reason=reason, provenance=provenance)

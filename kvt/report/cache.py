@@ -1,7 +1,8 @@
 """The cache: finished runs of notebooks, each under a key of all that it depends on.
 
 An entry is one file: it starts with its digest and is moved into place by a rename. A
-damaged entry is deleted. No library knows this key, which lists what decides an output.
+damaged entry is deleted, and nothing else: a file `CACHEDIR.TAG` marks the directory as
+ours. No library knows this key, which lists what decides an output.
 """
 
 import base64
@@ -16,12 +17,12 @@ import sys
 import zlib
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import mnist
-from kvt.report import notebooks, provenance
+from kvt.report import keras_settings, notebooks, provenance
 from kvt.report.notebooks import NotebookNode, tags
 from kvt.report.parameters import Value
 
@@ -29,8 +30,16 @@ KVT = Path(__file__).parents[1]
 LOCK = KVT.parent / "requirements.lock"
 DIGITS = "sklearn/datasets/data/digits.csv.gz"
 LARGEST = 256 * 1024**2  # bytes of all entries; the least recently used go first
+MARK = "CACHEDIR.TAG"  # its first line is what backup programs look for
+MARKED = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# Finished runs of kvt's notebooks; kvt deletes the oldest.\n"
+)
+ENTRY = re.compile(r"(?P<name>.+)-(?P<key>[0-9a-f]{64})")
+PARTIAL = re.compile(rf"\.{ENTRY.pattern}\.\d+")  # left by a process that was killed
+WRITTEN = ("results", "logs")  # directories that a notebook may write to
 # The modules of kvt.report that decide what a run leaves; the others read it.
-RUNNING = ("execute.py", "notebooks.py", "workers.py")
+RUNNING = ("execute.py", "notebooks.py", "streams.py", "workers.py")
 # Variables that change what a kernel computes or shows. KVT_MNIST is not one of them:
 # the key holds the data's hash, wherever the data is.
 VARIABLES = re.compile("CUDA_|KERAS_|MKL_|MPL|OMP_|OPENBLAS_|PYTHON|TF_|XLA_")
@@ -68,6 +77,7 @@ def key(
         ),
         "python": [sys.version, sys.platform],
         "machine": [provenance.processor(), provenance.threads()],
+        "keras": keras_settings.changed(),
         "environment": {k: v for k, v in os.environ.items() if VARIABLES.match(k)},
     }
     return _sha256(json.dumps(parts, sort_keys=True).encode())
@@ -95,6 +105,21 @@ def data(dataset: str) -> str:
     return _sha256(Path(str(file)).read_bytes())
 
 
+def check_directory(directory: Path) -> None:
+    """Raise ValueError if the directory holds files that are not the cache's."""
+    if not directory.exists() or (directory / MARK).exists():
+        return
+    if not directory.is_dir():
+        raise ValueError(f"{directory} is a file; name a directory with --cache")
+    for path in directory.iterdir():
+        if not ENTRY.fullmatch(path.name) and not PARTIAL.fullmatch(path.name):
+            raise ValueError(
+                f"{directory} holds {path.name}, which is not the cache's; the cache "
+                "deletes old files, so it needs a directory of its own; name a new or "
+                "empty one with --cache"
+            )
+
+
 def load(directory: Path, name: str, key: str) -> Cached | None:
     """Return the entry of this run; None if it is missing, damaged or unreadable."""
     path = directory / f"{name}-{key}"
@@ -110,6 +135,8 @@ def load(directory: Path, name: str, key: str) -> Cached | None:
 def store(directory: Path, name: str, key: str, entry: Cached) -> None:
     """Store an entry, whole or not at all, in the cache's limit; may raise OSError."""
     directory.mkdir(parents=True, exist_ok=True)
+    if not (directory / MARK).exists():
+        (directory / MARK).write_text(MARKED, encoding="utf-8")
     partial = directory / f".{name}-{key}.{os.getpid()}"
     try:
         partial.write_bytes(_packed(entry, key))
@@ -117,7 +144,7 @@ def store(directory: Path, name: str, key: str, entry: Cached) -> None:
     finally:
         partial.unlink(missing_ok=True)
     left = LARGEST
-    for path in reversed(_by_age(directory, "*")):
+    for path in reversed(_by_age(directory)):
         left -= path.lstat().st_size
         if left < 0:
             path.unlink(missing_ok=True)
@@ -126,7 +153,7 @@ def store(directory: Path, name: str, key: str, entry: Cached) -> None:
 def seconds(directory: Path, name: str) -> float:
     """Return how long the notebook's last cached run took; infinity if unknown."""
     entry = None
-    for path in _by_age(directory, f"{name}-*")[-1:]:
+    for path in _by_age(directory, name)[-1:]:
         entry = _unpacked(path, path.name.removeprefix(f"{name}-"))
     return entry.seconds if entry else math.inf
 
@@ -172,14 +199,30 @@ def _unpacked(path: Path, key: str) -> Cached | None:
     digest, body = packed[:32], packed[32:]
     if hashlib.sha256(key.encode() + body).digest() != digest:
         return None
-    notebook, files, seconds = json.loads(zlib.decompress(body))
-    files = {k: base64.b85decode(v) for k, v in files.items()}
-    return Cached(notebooks.loads(notebook), files, seconds)
+    # Whoever may write to the directory can make a digest: trust no content either.
+    try:
+        notebook, files, seconds = json.loads(zlib.decompress(body))
+        files = {str(k): base64.b85decode(v) for k, v in files.items()}
+        entry = Cached(notebooks.loads(notebook), files, float(seconds))
+    except (ValueError, TypeError, AttributeError, KeyError, zlib.error):
+        return None
+    return entry if all(map(_may_leave, files)) else None
 
 
-def _by_age(directory: Path, pattern: str) -> list[Path]:
-    """Return files of the cache, the least recently used first."""
-    return sorted(directory.glob(pattern), key=lambda path: path.lstat().st_mtime)
+def _may_leave(name: str) -> bool:
+    """Whether a run may leave a file of this relative path: in one of its folders."""
+    folder, *inside = PurePosixPath(name).parts or [""]
+    return (
+        folder in WRITTEN and bool(inside) and ".." not in inside and "\0" not in name
+    )
+
+
+def _by_age(directory: Path, name: str | None = None) -> list[Path]:
+    """Return the entries of a notebook, or all, the least recently used first."""
+    found = {path: ENTRY.fullmatch(path.name) for path in directory.glob("*")}
+    own = [p for p, match in found.items() if match and name in (None, match["name"])]
+    own = [path for path in own if path.is_file() and not path.is_symlink()]
+    return sorted(own, key=lambda path: path.stat().st_mtime)
 
 
 def _sha256(content: bytes) -> str:

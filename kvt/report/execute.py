@@ -12,10 +12,10 @@ import papermill
 from ipykernel.kernelspec import get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from nbclient.exceptions import CellControlSignal, DeadKernelError
+from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from kvt.report import notebooks
+from kvt.report import notebooks, streams
 from kvt.report.notebooks import ExecutionError, NotebookNode, code_cells
 from kvt.report.parameters import Value
 
@@ -28,17 +28,20 @@ class _ThisPython(AsyncKernelManager):
         return KernelSpec(**get_kernel_dict(), env={"TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
+ARGUMENTS = [
+    # Lines that C++ logs belong to the terminal, not to a stored output.
+    "--IPKernelApp.capture_fd_output=False",
+    # Errors only: each kernel warns that its local sockets are not encrypted.
+    "--IPKernelApp.log_level=40",
+    # The notebook's code alone decides what runs: no start-up file, no history.
+    "--IPKernelApp.exec_PYTHONSTARTUP=False",
+    "--HistoryManager.enabled=False",
+]
 OPTIONS: dict[str, Any] = {
     "kernel_name": "python3",
     "language": "python",
     "kernel_manager_class": _ThisPython,
-    "extra_arguments": [
-        # Lines that C++ logs belong to the terminal, not to a stored output.
-        "--IPKernelApp.capture_fd_output=False",
-        # Errors only: each kernel warns that its local sockets are not encrypted.
-        "--IPKernelApp.log_level=40",
-    ],
-    "coalesce_streams": True,
+    "engine_name": streams.ENGINE,
     "store_widget_state": False,
     "record_timing": False,
     "shutdown_kernel": "immediate",
@@ -77,6 +80,12 @@ def execute(
             "resources": {"metadata": {"path": str(cwd)}},
             "execution_timeout": timeout,
         }
+        # The user's IPython settings (what a cell shows, what runs at its start) would
+        # change the outputs: this kernel gets an empty folder of settings.
+        settings = partial.with_name("ipython")
+        settings.mkdir()
+        arguments = [*ARGUMENTS, f"--IPKernelApp.ipython_dir={settings}"]
+        options["extra_arguments"] = arguments
         # Two kernels that start together can pick one port: "Address already in use".
         # So a run that fails before its first cell is tried once more.
         problem = _attempt(partial, options, on_cell)
@@ -121,7 +130,12 @@ def _attempt(
     except (RuntimeError, CellControlSignal) as error:
         if not running:
             return f"{TOO_EARLY}: {error}"
-        reason = "the kernel died" if isinstance(error, DeadKernelError) else str(error)
+        reason = str(error)
+        if isinstance(error, DeadKernelError):
+            reason = "the kernel died"
+        elif isinstance(error, CellTimeoutError):
+            limit = options["execution_timeout"]
+            reason = f"timed out after {limit} s; allow more seconds with --timeout"
         return _at(running[0], reason.partition("\n")[0] or type(error).__name__)
     for cell in code_cells(notebooks.read(partial)):
         for output in cell.outputs:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kvt.report import cache, notebooks
+from kvt.report.cache import WRITTEN
 from kvt.report.notebooks import ExecutionError, NotebookNode
 from kvt.report.overview import Overview
 from kvt.report.plan import Chapter
 from kvt.report.workers import Task, pool
-
-WRITTEN = ("results", "logs")  # directories that a notebook may write to
 
 
 @dataclass(frozen=True)
@@ -24,6 +23,7 @@ class Stage:
     failed: Path
     cache: Path
     force: bool
+    timeout: int | None = None  # seconds for a cell
     keys: dict[str, str] = field(default_factory=dict)
 
     def room(self, chapter: Chapter) -> Path:
@@ -100,6 +100,7 @@ def _task(chapter: Chapter, stage: Stage) -> Task:
         "parameters": chapter.values,
         "cwd": room,
         "failed": stage.failed / chapter.path.name,
+        "timeout": stage.timeout,
     }
 
 

@@ -26,6 +26,8 @@ Task = dict[str, Any]  # the arguments of `execute`
 Process = subprocess.Popen[str]
 Lines = queue.SimpleQueue[tuple[Process, str]]  # what workers write; "" is an end
 
+PATHS = {"notebook", "output", "cwd", "failed"}  # which JSON holds as text
+
 WORKER = "from kvt.report.workers import work; work()"
 
 
@@ -134,7 +136,7 @@ def work() -> None:
     def receive() -> None:
         for line in sys.stdin:
             told = json.loads(line)
-            tasks.put({k: v if k == "parameters" else Path(v) for k, v in told.items()})
+            tasks.put({k: Path(v) if k in PATHS else v for k, v in told.items()})
         _kill(psutil.Process().children(recursive=True))  # `kvt report` is gone
         os._exit(1)
 

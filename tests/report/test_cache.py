@@ -1,7 +1,9 @@
 import copy
+import hashlib
 import math
 import os
 import sys
+import zlib
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,6 +18,7 @@ from kvt.report.cache import Cached
 from tests.report.pages import code, markdown
 
 NAME = "02_digits"
+A, B, C, D = (letter * 64 for letter in "abcd")  # keys are SHA-256
 VALUES = {"epochs": 3, "dataset": "mnist"}
 
 
@@ -198,47 +201,69 @@ def test_variables_that_change_numbers_are_part_of_the_key(
     assert key() != before
 
 
+def entries(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if path.name != cache.MARK)
+
+
+def only(directory: Path) -> Path:
+    (path,) = entries(directory)
+    return path
+
+
+def test_settings_of_keras_are_part_of_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    before, file = key(), tmp_path / "keras.json"
+    file.write_text('{"floatx": "float32", "epsilon": 1e-07}')  # as Keras writes it
+    assert key() == before
+    file.write_text('{"floatx": "float64", "epsilon": 1e-07}')
+    assert key() != before
+    file.write_text("not JSON: Keras ignores it")
+    assert key() == before
+
+
 def test_stored_run_is_loaded_unchanged(tmp_path: Path) -> None:
-    cache.store(tmp_path / "new", NAME, "k", ENTRY)
-    found = cache.load(tmp_path / "new", NAME, "k")
+    cache.store(tmp_path / "new", NAME, A, ENTRY)
+    found = cache.load(tmp_path / "new", NAME, A)
     assert found == ENTRY
-    assert cache.load(tmp_path / "new", NAME, "other") is None
-    assert cache.load(tmp_path / "new", "03_digits", "k") is None
+    assert cache.load(tmp_path / "new", NAME, B) is None
+    assert cache.load(tmp_path / "new", "03_digits", A) is None
 
 
 @pytest.mark.parametrize("place", [0, 31, 32, 60, -1])
 def test_entry_with_one_changed_bit_is_deleted(place: int, tmp_path: Path) -> None:
-    cache.store(tmp_path, NAME, "k", ENTRY)
-    (path,) = tmp_path.iterdir()
+    cache.store(tmp_path, NAME, A, ENTRY)
+    path = only(tmp_path)
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    assert cache.load(tmp_path, NAME, "k") is None
-    assert not list(tmp_path.iterdir())
+    assert cache.load(tmp_path, NAME, A) is None
+    assert not entries(tmp_path)
 
 
 @pytest.mark.parametrize("length", [0, 1, 32, 33, 200])
 def test_truncated_entry_is_deleted(length: int, tmp_path: Path) -> None:
-    cache.store(tmp_path, NAME, "k", ENTRY)
-    (path,) = tmp_path.iterdir()
+    cache.store(tmp_path, NAME, A, ENTRY)
+    path = only(tmp_path)
     assert path.stat().st_size > length
     path.write_bytes(path.read_bytes()[:length])
-    assert cache.load(tmp_path, NAME, "k") is None
-    cache.store(tmp_path, NAME, "k", ENTRY)
-    assert cache.load(tmp_path, NAME, "k") == ENTRY
+    assert cache.load(tmp_path, NAME, A) is None
+    cache.store(tmp_path, NAME, A, ENTRY)
+    assert cache.load(tmp_path, NAME, A) == ENTRY
 
 
 def test_entry_under_another_key_is_rejected(tmp_path: Path) -> None:
-    cache.store(tmp_path, NAME, "k", ENTRY)
-    (path,) = tmp_path.iterdir()
-    path.rename(tmp_path / f"{NAME}-other")
-    assert cache.load(tmp_path, NAME, "other") is None
+    cache.store(tmp_path, NAME, A, ENTRY)
+    path = only(tmp_path)
+    path.rename(tmp_path / f"{NAME}-{B}")
+    assert cache.load(tmp_path, NAME, B) is None
 
 
 def test_interrupted_write_keeps_the_old_entry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache.store(tmp_path, NAME, "k", ENTRY)
+    cache.store(tmp_path, NAME, A, ENTRY)
     write = Path.write_bytes
 
     def interrupted(path: Path, content: bytes) -> int:
@@ -247,32 +272,32 @@ def test_interrupted_write_keeps_the_old_entry(
 
     monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        cache.store(tmp_path, NAME, "k", Cached(notebook()))
-    assert cache.load(tmp_path, NAME, "k") == ENTRY
-    assert len(list(tmp_path.iterdir())) == 1
+        cache.store(tmp_path, NAME, A, Cached(notebook()))
+    assert cache.load(tmp_path, NAME, A) == ENTRY
+    assert only(tmp_path)
 
 
 def test_least_recently_used_entry_makes_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for age, name in enumerate(("c", "b", "a")):
+    for age, name in enumerate((C, B, A)):
         cache.store(tmp_path, NAME, name, ENTRY)
         os.utime(tmp_path / f"{NAME}-{name}", (age, age))
-    size = (tmp_path / f"{NAME}-a").stat().st_size
-    assert cache.load(tmp_path, NAME, "c") == ENTRY  # the oldest is used
+    size = (tmp_path / f"{NAME}-{A}").stat().st_size
+    assert cache.load(tmp_path, NAME, C) == ENTRY  # the oldest is used
     monkeypatch.setattr(cache, "LARGEST", 3 * size + 10)
-    cache.store(tmp_path, NAME, "d", ENTRY)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == [f"{NAME}-a", f"{NAME}-c", f"{NAME}-d"]
+    cache.store(tmp_path, NAME, D, ENTRY)
+    names = [path.name for path in entries(tmp_path)]
+    assert names == [f"{NAME}-{A}", f"{NAME}-{C}", f"{NAME}-{D}"]
 
 
 def test_seconds_are_those_of_the_last_run_under_any_key(tmp_path: Path) -> None:
     assert cache.seconds(tmp_path / "new", NAME) == math.inf
-    for age, (name, seconds) in enumerate((("z", 1.0), ("a", 2.0))):
+    for age, (name, seconds) in enumerate(((B, 1.0), (A, 2.0))):
         cache.store(tmp_path, NAME, name, Cached(notebook(), {}, seconds))
         os.utime(tmp_path / f"{NAME}-{name}", (age, age))
     assert cache.seconds(tmp_path, NAME) == 2.0
-    (tmp_path / f"{NAME}-a").write_bytes(b"damaged")
+    (tmp_path / f"{NAME}-{A}").write_bytes(b"damaged")
     assert cache.seconds(tmp_path, NAME) == math.inf
 
 
@@ -311,8 +336,8 @@ def test_grafted_notebook_without_parameters_starts_with_the_injected_cell() -> 
 def test_an_entry_that_cannot_be_read_counts_as_missing(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache.store(tmp_path, NAME, "key", ENTRY)
-    (path,) = tmp_path.iterdir()
+    cache.store(tmp_path, NAME, A, ENTRY)
+    path = only(tmp_path)
     if kind == "unreadable":
         denied = PermissionError("denied")
         monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=denied))
@@ -325,4 +350,82 @@ def test_an_entry_that_cannot_be_read_counts_as_missing(
         else:
             path.symlink_to(tmp_path / "nowhere")
     assert cache.seconds(tmp_path, NAME) == math.inf
-    assert cache.load(tmp_path, NAME, "key") is None
+    assert cache.load(tmp_path, NAME, A) is None
+
+
+def test_a_cache_never_deletes_files_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.store(tmp_path, NAME, A, ENTRY)
+    others = ["thesis.docx", f"{NAME}-draft", f"{NAME}-{A}.bak", f".{NAME}"]
+    for name in others:
+        (tmp_path / name).write_bytes(bytes(1_000))
+        os.utime(tmp_path / name, (1, 1))
+    (tmp_path / f"{NAME}-{B}").symlink_to(tmp_path / "thesis.docx")
+    monkeypatch.setattr(cache, "LARGEST", 0)
+    cache.store(tmp_path, NAME, C, ENTRY)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*others, cache.MARK, f"{NAME}-{B}"}
+
+
+def test_a_directory_with_files_of_others_is_no_cache(tmp_path: Path) -> None:
+    cache.check_directory(tmp_path / "new")
+    cache.check_directory(tmp_path)  # empty
+    (tmp_path / f"{NAME}-{A}").write_bytes(b"an entry of an earlier kvt: no mark yet")
+    cache.check_directory(tmp_path)
+    (tmp_path / "thesis.docx").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"holds thesis\.docx, .* --cache"):
+        cache.check_directory(tmp_path)
+    with pytest.raises(ValueError, match=r"thesis\.docx is a file"):
+        cache.check_directory(tmp_path / "thesis.docx")
+
+
+def test_a_marked_directory_stays_a_cache(tmp_path: Path) -> None:
+    cache.store(tmp_path, NAME, A, ENTRY)
+    (tmp_path / "notes.txt").write_bytes(b"")
+    cache.check_directory(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x",
+        "/x",
+        "results/../../x",
+        "x",
+        "",
+        "logs",
+        "notebooks/x",
+        "results/..",
+        "logs/\0",
+    ],
+)
+def test_an_entry_with_a_file_outside_of_its_folders_is_rejected(
+    name: str, tmp_path: Path
+) -> None:
+    cache.store(tmp_path, NAME, A, Cached(notebook(*CELLS), {name: b"crafted"}))
+    assert cache.load(tmp_path, NAME, A) is None
+    assert not entries(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "not JSON",
+        "[]",
+        "{}",
+        '["", {}, 1]',
+        "[1, {}, 1]",
+        '["{}", {}, 1]',
+        '["{}", [], 1]',
+        '["{}", {"logs/a": 1}, 1]',
+        '["{}", {"logs/a": "\\u00e9"}, 1]',
+        '["{}", {}, null]',
+    ],
+)
+def test_an_entry_of_another_shape_is_rejected(content: str, tmp_path: Path) -> None:
+    body = zlib.compress(content.encode())
+    path = tmp_path / f"{NAME}-{A}"
+    path.write_bytes(hashlib.sha256(A.encode() + body).digest() + body)
+    assert cache.seconds(tmp_path, NAME) == math.inf
+    assert cache.load(tmp_path, NAME, A) is None

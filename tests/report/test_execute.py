@@ -3,11 +3,12 @@ from typing import Any
 
 import papermill
 import pytest
+from nbformat.v4 import new_notebook
 
 from kvt.report import notebooks
 from kvt.report.execute import execute
 from kvt.report.notebooks import ExecutionError
-from tests.report.pages import injected
+from tests.report.pages import code, injected
 
 pytestmark = pytest.mark.long
 
@@ -108,3 +109,25 @@ def test_interrupt_keeps_the_old_output(
     with pytest.raises(KeyboardInterrupt):
         run("raises", place)
     assert [path.read_text() for path in place.iterdir()] == ["old"]
+
+
+def test_ipythons_settings_of_the_user_do_not_reach_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    startup = tmp_path / "home" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "00.py").write_text("print('from the start-up folder')")
+    (startup.parent / "ipython_kernel_config.py").write_text(
+        "c.InteractiveShell.ast_node_interactivity = 'all'"
+    )
+    (tmp_path / "startup.py").write_text("surprise = 1")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "startup.py"))
+    path = tmp_path / "plain.ipynb"
+    cells = [code("1\n2"), code("'surprise' in globals()")]
+    notebooks.write(new_notebook(cells=cells), path)
+    run = execute(path, path, {}, cwd=tmp_path, failed=tmp_path / "failed.ipynb")
+    shown = [[out.data["text/plain"] for out in cell.outputs] for cell in run.cells]
+    assert shown == [["2"], ["False"]]
+    before = {"home", "startup.py", "plain.ipynb"}
+    assert {it.name for it in tmp_path.iterdir()} == before

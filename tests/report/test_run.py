@@ -1,5 +1,6 @@
 """A report's notebooks: run at once, taken from the cache, failed, interrupted."""
 
+import errno
 import math
 import os
 import shutil
@@ -9,11 +10,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
-from kvt.report import notebooks
+from kvt.report import cache, notebooks
 from kvt.report.build import build
 from kvt.report.notebooks import ExecutionError
 from tests.report.pages import code, markdown, written
@@ -30,6 +32,7 @@ import os
 import subprocess
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 child = subprocess.Popen(["sleep", "600"])
 Path({mark!r}).write_text(f"{{os.getppid()}} {{os.getpid()}} {{child.pid}}")
@@ -208,9 +211,10 @@ def test_notebook_with_a_damaged_cache_entry_runs_again(
 
 
 def test_cache_that_cannot_be_written_does_not_stop_the_report(
-    place: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (place / "cache").write_text("no directory")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(cache, "store", Mock(side_effect=full))
     assert "index.html" in report(place)
     said = capsys.readouterr().out
     assert "02_digits.ipynb is not cached: " in said
