@@ -2,6 +2,10 @@
 
 import argparse
 import contextlib
+import errno
+import io
+import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +17,9 @@ from kvt import __version__  # each command imports what it needs: a quick --hel
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, 2 for an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks letters
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         with _interruptible():
@@ -20,9 +27,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("kvt: interrupted; nothing was replaced", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # what reads the output has ended: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would flush again
+        return 141
     except (OSError, ValueError, RuntimeError) as problem:
-        print(f"kvt: {problem}", file=sys.stderr)
+        print(f"kvt: {_told(problem)}", file=sys.stderr)
         return 2
+
+
+def _told(problem: Exception) -> str:
+    """Return an error's message, each of its lines cut to what a screen can show."""
+    text = str(problem)
+    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
+        text = f"{text}; nothing was replaced; free space, or use another --output"
+    lines = (line[:1_000] + "…" * (len(line) > 1_000) for line in text.splitlines())
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager
@@ -79,7 +98,11 @@ def run(options: argparse.Namespace) -> int:
     if output.is_dir():
         raise ValueError(f"{output} is a directory; name a file with -o")
     keras_settings.check()
-    known = parameters.read(notebooks.read(notebook))
+    read = notebooks.read(notebook)
+    try:
+        known = parameters.read(read)
+    except ValueError as problem:
+        raise ValueError(f"{notebook.name}: {problem}") from None
     values = parameters.check(dict(options.parameters), known)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     execute(
@@ -129,7 +152,11 @@ def data(_: argparse.Namespace) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Report an error in one line, without the usage."""
+    """Report an error in one line, without the usage; take -1e-3 for a number."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -186,3 +213,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command(data)
     return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

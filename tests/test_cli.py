@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -77,6 +80,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["report", "--cache", str(FIXTURES)], "which is not the cache's"),
         (["report", "--output", ""], "argument --output: an empty name"),
         (["report", "--timeout", "-1"], "-1 is not a number of 1"),
+        (["run", str(LINE), "-p", "learning_rate", "-1e-3"], "learning_rate is -0.001"),
         (["diff", "nowhere.json", "nowhere.json"], "nowhere.json"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -161,3 +165,44 @@ def test_diff_of_a_file_and_a_directory_is_rejected(
     file = write(tmp_path / "a.json")
     said = rejection(["diff", file, str(tmp_path)], capsys)
     assert "must be two files or two directories" in said
+
+
+KVT = [sys.executable, "-m", "kvt"]
+
+
+@pytest.mark.parametrize("module", ["kvt", "kvt.cli"])
+def test_python_m_does_what_the_command_does(module: str) -> None:
+    words = [sys.executable, "-m", module, "--version"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert said.stdout == f"kvt {kvt.__version__}\n"
+
+
+def test_a_terminal_without_unicode_gets_the_whole_message(tmp_path: Path) -> None:
+    missing = tmp_path / "Tête.ipynb"
+    names = ("LC_ALL", "PYTHONUTF8", "PYTHONCOERCECLOCALE")
+    ascii_only = dict(zip(names, ("C", "0", "0"), strict=True))
+    ended = subprocess.run(
+        [*KVT, "run", missing],
+        capture_output=True,
+        env=os.environ | ascii_only | {"PYTHONIOENCODING": "ascii:strict"},
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.isascii()
+    assert b"there is no notebook" in ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+def test_what_reads_the_output_may_end_first(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.json")
+    read, written = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [*KVT, "diff", tmp_path / "a.json", tmp_path / "b.json"],
+        stdout=written,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(written)
+    assert (ended.returncode, ended.stderr) == (141, b"")

@@ -71,8 +71,10 @@ def execute(
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".kvt-") as directory:
         partial = Path(directory).resolve() / "partial.ipynb"
+        copy = partial.with_name("copy.ipynb")
+        notebooks.write(notebooks.read(notebook), copy)  # in today's format
         options = {
-            "input_path": _literal(notebook),
+            "input_path": _literal(copy),
             "output_path": _literal(partial),
             "parameters": dict(parameters),
             "progress_bar": bar,
@@ -129,14 +131,14 @@ def _attempt(
         return _at(running[0], f"{error.ename}: {error.evalue}")
     except (RuntimeError, CellControlSignal) as error:
         if not running:
-            return f"{TOO_EARLY}: {error}"
+            return f"{TOO_EARLY}: {notebooks.one_line(str(error))}"
         reason = str(error)
         if isinstance(error, DeadKernelError):
             reason = "the kernel died"
         elif isinstance(error, CellTimeoutError):
             limit = options["execution_timeout"]
             reason = f"timed out after {limit} s; allow more seconds with --timeout"
-        return _at(running[0], reason.partition("\n")[0] or type(error).__name__)
+        return _at(running[0], reason or type(error).__name__)
     for cell in code_cells(notebooks.read(partial)):
         for output in cell.outputs:
             if output.output_type == "error":
@@ -147,8 +149,9 @@ def _attempt(
 
 
 def _at(cell: NotebookNode, reason: str) -> str:
-    first = cell.source.strip().splitlines()[0]
-    return f"in cell [{cell.execution_count or ' '}], {first!r}: {reason}"
+    first = notebooks.one_line(cell.source)
+    count = cell.execution_count or " "
+    return f"in cell [{count}], {first!r}: {notebooks.one_line(reason)}"
 
 
 def _literal(path: Path) -> str:

@@ -18,6 +18,13 @@ finally:
 
 __all__ = ["NotebookNode"]
 
+# What nbformat raises for JSON of another shape.
+SHAPE = (AttributeError, KeyError, TypeError, ValueError)
+UNSUPPORTED = {
+    "raises-exception": "catch the exception in the cell",
+    "skip-execution": "delete the cell",
+}
+
 
 class ExecutionError(RuntimeError):
     """A notebook stopped before its end; says which, where, why, and what was saved."""
@@ -28,10 +35,35 @@ def read(path: Path) -> NotebookNode:
     if not path.is_file():
         raise FileNotFoundError(f"there is no notebook {path}")
     try:
-        return nbformat.read(path, as_version=4)  # type: ignore
-    except (NotJSONError, nbformat.ValidationError, AttributeError) as problem:
-        why = str(problem).splitlines()[0]
-        raise ValueError(f"{path} is not a notebook: {why}") from None
+        notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore
+        for cell in notebook.cells:
+            _check(cell)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
+    except (NotJSONError, nbformat.ValidationError, *SHAPE) as problem:
+        why = str(problem).partition("\n")[0]
+        raise ValueError(f"{path} is not a notebook that kvt can run: {why}") from None
+    return notebook
+
+
+def _check(cell: NotebookNode) -> None:
+    """Raise ValueError for a cell without a source, or with tags that kvt cannot keep.
+
+    Line ends become those of Python, so that marks at line ends are found.
+    """
+    if not isinstance(cell.get("source"), str):
+        raise ValueError("a cell has no source; delete the cell, or write into it")
+    cell["source"] = cell.source.replace("\r\n", "\n")
+    given = cell.metadata.get("tags", [])
+    if not isinstance(given, list) or not all(isinstance(tag, str) for tag in given):
+        raise ValueError(f"a cell's tags are {given!r}; they must be a list of text")
+    for tag, instead in UNSUPPORTED.items():
+        if tag in given:
+            first = cell.source.strip().partition("\n")[0]
+            raise ValueError(
+                f"cell {first!r} is tagged {tag!r}, but kvt runs every cell and stops "
+                f"at the first error; {instead}"
+            )
 
 
 def loads(text: str) -> NotebookNode:
@@ -60,13 +92,20 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
 
 
+def one_line(text: str) -> str:
+    """Return the first line of a message, cut, with control characters escaped."""
+    line = text.strip().partition("\n")[0]
+    cut = line if len(line) <= 300 else f"{line[:300]}…"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+
+
 def noise(cell: NotebookNode) -> str:
     """Return a code cell's error or its output on stderr; "" if it has neither."""
     for output in cell.outputs:
         if output.output_type == "error":
-            return f"{output.ename}: {output.evalue}"
+            return one_line(f"{output.ename}: {output.evalue}")
         if output.get("name") == "stderr":
-            return f"stderr: {output.text.strip()}"
+            return one_line(f"stderr: {output.text.strip()}")
     return ""
 
 

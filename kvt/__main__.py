@@ -1,0 +1,7 @@
+"""`python -m kvt` does what `kvt` does."""
+
+import sys
+
+from kvt.cli import main
+
+sys.exit(main())
