@@ -1,0 +1,1 @@
+"""Which cause makes a pair of yours differ: found by experiment, and proven."""

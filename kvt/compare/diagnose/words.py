@@ -1,0 +1,73 @@
+"""What a diagnosis says: a table in Jupyter, the same as text, and JSON."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+CHAPTER = "09_why_results_differ.ipynb"
+PROOFS = {
+    "exact": "exact: with the cause switched on, Keras has the port's bits",
+    "consistent": "consistent: with the cause switched on, only rounding is left",
+    None: "none: no known cause makes both sides equal",
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Where Keras and a port part, why, and how that is known.
+
+    `first` is the rung of the ladder where they part, None if they are equal: "start",
+    "inputs", "order", "forward", "loss", "gradients", "update" or "metrics". `step`
+    counts the steps before it, and `detail` gives the sizes there. `causes` are the ids
+    of the causes, in the order in which they were found; `candidates` has several
+    if these leave the same bits. `proof` is "exact" if Keras has the port's bits with
+    the causes switched on, "consistent" if only rounding is left, or None. `told` says
+    how the port stores its weights, if not as Keras does. `trainings` counts the
+    experiments on Keras's side.
+    """
+
+    first: str | None
+    step: int
+    detail: str
+    causes: tuple[str, ...]
+    candidates: tuple[str, ...]
+    proof: str | None
+    headings: tuple[str, ...]  # of the causes, in chapter 09
+    told: str
+    trainings: int
+
+    @property
+    def cause(self) -> str | None:
+        """The first cause's id; None if several causes leave the same bits."""
+        several = len(self.candidates) > 1 and len(self.causes) == 1
+        return self.causes[0] if self.causes and not several else None
+
+    def to_json(self) -> str:
+        """Return everything as one JSON object."""
+        return json.dumps(asdict(self) | {"cause": self.cause}, sort_keys=True)
+
+    def rows(self) -> Iterator[tuple[str, str]]:
+        """Yield what is told, as a name and a text."""
+        if self.first is None:
+            yield "first difference", "none: all weights have the same bits"
+        else:
+            where = f", step {self.step + 1}" if self.first != "start" else ""
+            yield "first difference", f"{self.first}{where}: {self.detail}"
+            known = " then ".join(self.causes) or "none of the catalogue"
+            if self.cause is None and self.candidates:
+                known = f"one of {', '.join(self.candidates)}: they leave the same bits"
+            yield "cause", known
+            yield "proof", PROOFS[self.proof]
+        if self.told:
+            yield "storage", self.told
+        yield "experiments", f"{self.trainings} trainings of Keras"
+        for heading in self.headings:
+            yield "fix", f"{CHAPTER}#{heading.replace(' ', '-')}"
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:18}{text}" for name, text in self.rows())
+
+    def _repr_markdown_(self) -> str:
+        """Return the table that Jupyter shows."""
+        lines = (f"| {name} | {text} |" for name, text in self.rows())
+        return "\n".join(("| | |", "| --- | --- |", *lines))

@@ -1,0 +1,464 @@
+"""`diagnose` on pairs that it has not seen: one cause injected, found, and proven."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from kvt import data
+from kvt.compare import parts
+from kvt.compare.diagnose.ladder import Port, diagnose
+from kvt.compare.pairs import PAIRS, Pair, load
+from kvt.compare.recipe import Settings, Training
+
+SEED = 3
+Part = Callable[..., Any]
+
+
+def normalized(seed: int) -> Any:
+    """Batch normalization and dropout."""
+    return keras.Sequential(
+        [
+            keras.Input((784,)),
+            keras.layers.Dense(32, activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(parts.RATE, seed=seed),
+            keras.layers.Dense(10, activation="softmax"),
+        ]
+    )
+
+
+def normalizing(
+    weights: Any,
+    x: Any,
+    training: bool,
+    *,
+    momentum: float = 0.99,
+    frozen: bool = False,
+) -> Any:
+    w1, b1, gamma, beta, mean, variance, w2, b2, mask = weights
+    moving = mean, variance
+    h = tf.nn.relu(tf.nn.bias_add(x @ w1, b1))
+    if training:
+        mean, variance = tf.nn.moments(h, axes=[0])
+        for old, new in zip(moving, (mean, variance), strict=True):
+            if not frozen:
+                old.assign(old * momentum + new * (1 - momentum))
+    with tf.name_scope("batchnorm"):
+        scale = tf.math.rsqrt(variance + 1e-3) * gamma
+        h = h * scale + (beta - mean * scale)
+    if training:
+        h = tf.nn.experimental.stateless_dropout(h, parts.RATE, seed=mask)
+        mask.assign_add([0, 1])
+    return tf.nn.bias_add(h @ w2, b2)
+
+
+@dataclass
+class Own:
+    """A training loop as somebody would write it, with the causes of its own."""
+
+    split: Part = parts.tail
+    batches: Part = parts.keras_order
+    scale: float = 1.0
+    loss: Part | None = None  # (losses by batch, evaluate the training rows) -> loss
+    trains_on_validation: bool = False
+
+    def __call__(
+        self,
+        train_step: Any,
+        test_step: Any,
+        x: Any,
+        y: Any,
+        batch_size: int,
+        epochs: int,
+        validation_split: float,
+        seed: int,
+    ) -> dict[str, list[float]]:
+        x = x * np.float32(self.scale)
+        rows, held_back = self.split(len(x), validation_split, seed)
+        history: dict[str, list[float]] = {}
+
+        def run(step: Any, rows: Any) -> list[tuple[dict[str, Any], int]]:
+            return [(step(x[batch], y[batch]), len(batch)) for batch in rows]
+
+        def mean(logs: list[tuple[dict[str, Any], int]]) -> dict[str, float]:
+            sizes = [size for _, size in logs]
+            found = {}
+            for name in logs[0][0]:
+                values = [float(np.mean(step[name])) for step, _ in logs]
+                found[name] = float(np.average(values, weights=sizes))
+            return found
+
+        for epoch in range(epochs):
+            order = self.batches(len(rows), batch_size, seed, epoch)
+            logs = run(train_step, [rows[batch] for batch in order])
+            found = mean(logs)
+            if self.loss:
+                losses = [float(step["loss"]) for step, _ in logs]
+                found["loss"] = self.loss(
+                    losses,
+                    lambda: mean(run(test_step, parts.cut(rows, batch_size)))["loss"],
+                )
+            step = train_step if self.trains_on_validation else test_step
+            if len(held_back):
+                val = mean(run(step, parts.cut(held_back, batch_size)))
+                found |= {f"val_{name}": value for name, value in val.items()}
+            for name, value in found.items():
+                history.setdefault(name, []).append(value)
+        return history
+
+
+class Normalized(Training):
+    """A training whose moving averages get no gradient."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._weights = [self._variables[i] for i in (0, 1, 2, 3, 6, 7)]
+        zeros = ([tf.Variable(tf.zeros_like(w)) for w in self._weights] for _ in "mv")
+        self._slots = parts.Slots(tf.Variable(0, dtype="int64"), *zeros)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An id of the catalogue, and what brings it into a pair."""
+
+    id: str
+    pair: str = "network"
+    change: dict[str, Any] = field(default_factory=dict)  # parts of the steps
+    fit: Own | None = None
+    start: Part = lambda weights: weights
+    given: dict[str, Any] = field(default_factory=dict)  # arguments of diagnose
+
+
+NORMALIZED = Pair(
+    replace(PAIRS["network, Adam"].recipe, forward=normalizing),
+    normalized,
+    optimizer=keras.optimizers.Adam,
+    settings={"learning_rate": 1e-3},
+)
+ALL = {**PAIRS, "batch normalization": NORMALIZED}
+
+
+@functools.cache
+def prepared(name: str, n: int = 210) -> tuple[Any, Any, Any, Settings, Pair]:
+    pair = ALL[name]
+    examples = load(pair, "digits", n, SEED)
+    numbers = {"epochs": 2, "batch_size": 32, "learning_rate": 0.1}
+    settings = Settings(**(numbers | {"validation_split": 0.2} | dict(pair.settings)))
+    settings = replace(settings, epochs=2)
+    keras.utils.set_random_seed(SEED)
+    model = pair.model(SEED)
+    model.compile(
+        loss=pair.loss,
+        optimizer=pair.optimizer(settings.learning_rate),
+        metrics=["accuracy"] if pair.recipe.accuracy else [],
+        jit_compile=False,
+    )
+    return model, pair.recipe.inputs(examples.x_train), examples, settings, pair
+
+
+def run(case: Case, **options: Any) -> Any:
+    model, x, examples, settings, pair = prepared(case.pair)
+    change = dict(case.change)
+    inputs, targets = (change.pop(k, parts.scaled) for k in ("inputs", "targets"))
+    state = parts.keras_weights
+    if any(hasattr(layer, "seed_generator") for layer in model.layers):
+        state = PAIRS["network, dropout"].state
+
+    def port(weights: list[Any]) -> Port:
+        full = state(case.start(weights), SEED)
+        recipe = replace(pair.recipe, **({"inputs": parts.scaled} | change))
+        probe = replace(examples, x_train=inputs(x), y_train=targets(examples.y_train))
+        kind = Normalized if case.pair == "batch normalization" else Training
+        training = kind(recipe, probe, settings, {SEED: full})
+        training.begin(full, SEED)
+        return Port(
+            lambda x, y: training.train_step(inputs(x), targets(y)),
+            lambda x, y: training.test_step(inputs(x), targets(y))[0],
+            training._variables[: len(weights)],
+        )
+
+    return diagnose(
+        model,
+        port,
+        x,
+        examples.y_train,
+        batch_size=settings.batch_size,
+        epochs=settings.epochs,
+        validation_split=settings.validation_split,
+        seed=SEED,
+        fit=case.fit,
+        **(case.given | options),
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if "float64" not in name])
+@pytest.mark.parametrize("fit", [None, Own()], ids=["kvt.fit", "own loop"])
+def test_no_cause_is_named_for_an_equal_pair(name: str, fit: Any) -> None:
+    model = prepared(name)[0]
+    before = [v.numpy() for v in model.variables]
+    found = run(Case("", name, fit=fit))
+    assert (found.first, found.cause, found.proof) == (None, None, None)
+    after = [v.numpy() for v in model.variables]
+    assert all(map(np.array_equal, before, after))
+
+
+def always(phase: str) -> bool:
+    return True
+
+
+def never(phase: str) -> bool:
+    return False
+
+
+def plus(weights: Any, x: Any, training: bool) -> Any:
+    w1, b1, w2, b2 = weights
+    return tf.nn.relu(x @ w1 + b1) @ w2 + b2
+
+
+def plus_after_convolution(weights: Any, x: Any, training: bool) -> Any:
+    k, c, w, b = weights
+    h = tf.nn.relu(tf.nn.conv2d(x, k, strides=1, padding="SAME") + c)
+    h = tf.nn.max_pool2d(h, ksize=2, strides=2, padding="SAME")
+    return tf.reshape(h, (-1, 14 * 14 * parts.FILTERS)) @ w + b
+
+
+def total(losses: Any, batch_size: int) -> Any:
+    return tf.reduce_sum(losses)
+
+
+def over_full_batch(losses: Any, batch_size: int) -> Any:
+    return tf.reduce_sum(losses) / batch_size
+
+
+def twice(y: Any, z: Any) -> Any:
+    return tf.nn.softmax_cross_entropy_with_logits(y, tf.nn.softmax(z))
+
+
+def log_of_softmax(y: Any, z: Any) -> Any:
+    return -tf.reduce_sum(y * tf.math.log(tf.nn.softmax(z)), axis=1)
+
+
+def clipped(y: Any, z: Any) -> Any:
+    p = tf.clip_by_value(tf.nn.softmax(z), 1e-7, 1 - 1e-7)
+    return -tf.reduce_sum(y * tf.math.log(p), axis=1)
+
+
+def log_softmax(y: Any, z: Any) -> Any:
+    return -tf.reduce_sum(y * tf.nn.log_softmax(z), axis=1)
+
+
+def half_of_squares(weights: Any) -> Any:
+    return sum(parts.STRENGTH * tf.nn.l2_loss(w) for w in (weights[0], weights[2]))
+
+
+def together(tape: Any, loss: Any, weights: Any) -> Any:
+    return tf.clip_by_global_norm(tape.gradient(loss, weights), parts.NORM)[0]
+
+
+def averaged(weights: Any, gradients: Any, rate: float, slots: Any) -> None:
+    for w, g, m in zip(weights, gradients, slots.m, strict=True):
+        m.assign(0.9 * m + (1 - 0.9) * g)
+        w.assign_sub(rate * m)
+
+
+def smaller_epsilon(weights: Any, gradients: Any, rate: float, slots: Any) -> None:
+    first, second = parts.corrections(slots)
+    rate = rate * tf.sqrt(second) / first
+    for w, m, v in parts.moments(weights, gradients, slots):
+        w.assign_sub(m * rate / (tf.sqrt(v) + 1e-8))
+
+
+def epsilon_of_the_paper(weights: Any, gradients: Any, rate: float, slots: Any) -> None:
+    first, second = parts.corrections(slots)
+    for w, m, v in parts.moments(weights, gradients, slots):
+        w.assign_sub(rate * (m / first) / (tf.sqrt(v / second) + 1e-7))
+
+
+def uncorrected(weights: Any, gradients: Any, rate: float, slots: Any) -> None:
+    for w, m, v in parts.moments(weights, gradients, slots):
+        w.assign_sub(m * rate / (tf.sqrt(v) + 1e-7))
+
+
+def from_the_second_step(weights: Any, gradients: Any, rate: float, slots: Any) -> None:
+    slots.count.assign(tf.maximum(slots.count, 1))
+    parts.adam(weights, gradients, rate, slots)
+
+
+def slower(update: Part) -> Part:
+    def changed(weights: Any, gradients: Any, rate: float, slots: Any) -> None:
+        update(weights, gradients, 0.3 * rate, slots)
+
+    return changed
+
+
+def random_rows(n: int, share: float, seed: int) -> Any:
+    rows = np.random.default_rng(seed).permutation(n)
+    n_train = data.split(n, share)
+    return rows[:n_train], rows[n_train:]
+
+
+def stored(n: int, size: int, seed: int, epoch: int) -> Any:
+    return parts.cut(np.arange(n), size)
+
+
+def drawn(n: int, size: int, seed: int, epoch: int) -> Any:
+    return parts.cut(np.random.default_rng([seed, epoch]).integers(n, size=n), size)
+
+
+def buffered(n: int, size: int, seed: int, epoch: int) -> Any:
+    rows = tf.data.Dataset.range(n).shuffle(20, seed=seed)
+    return list(rows.batch(size).as_numpy_iterator())
+
+
+def whole_batches(n: int, size: int, seed: int, epoch: int) -> Any:
+    batches = parts.cut(np.arange(n), size)
+    return [
+        batches[i] for i in np.random.default_rng([seed, 1]).permutation(len(batches))
+    ]
+
+
+def another_each_epoch(n: int, size: int, seed: int, epoch: int) -> Any:
+    return parts.cut(data.example_order(n, seed + epoch), size)
+
+
+def full_only(n: int, size: int, seed: int, epoch: int) -> Any:
+    batches = parts.cut(data.example_order(n, seed), size)
+    return [rows for rows in batches if len(rows) == size]
+
+
+def other_start(weights: Any) -> Any:
+    draw = np.random.default_rng(1)
+    return [w + draw.normal(0, 0.1, w.shape).astype("float32") for w in weights]
+
+
+SGD_PAIRS = ("linear regression", "network", "convolution")
+CLASSIFIERS = ("network", "convolution", "network, momentum")
+DROPPING = ("network, dropout", "batch normalization")
+CASES = [
+    *(Case("initial_weights", pair, start=other_start) for pair in SGD_PAIRS),
+    *(
+        Case("pixels_not_scaled", pair, {"inputs": lambda x: x * np.float32(255)})
+        for pair in CLASSIFIERS
+    ),
+    *(Case("pixels_not_scaled", pair, fit=Own(scale=255)) for pair in SGD_PAIRS),
+    *(
+        Case(
+            "float64",
+            pair,
+            {
+                "inputs": lambda x: np.asarray(x, "float64"),
+                "targets": lambda y: np.asarray(y, "float64"),
+            },
+        )
+        for pair in SGD_PAIRS
+    ),
+    Case("targets_without_axis", "linear regression", {"targets": lambda y: y[:, 0]}),
+    *(
+        Case(name, pair, fit=Own(batches=batches))
+        for name, batches in (
+            ("not_shuffled", stored),
+            ("with_replacement", drawn),
+            ("small_buffer", buffered),
+            ("batches_shuffled", whole_batches),
+            ("reshuffled", another_each_epoch),
+            ("last_batch_dropped", full_only),
+        )
+        for pair in ("network", "network, Adam", "batch normalization")
+    ),
+    *(Case("random_split", pair, fit=Own(split=random_rows)) for pair in SGD_PAIRS),
+    *(Case("dropout_left_off", pair, {"training": never}) for pair in DROPPING[:1]),
+    *(Case("dropout_left_on", pair, {"training": always}) for pair in DROPPING[:1]),
+    *(
+        Case("bias_added_with_plus", pair, {"forward": plus})
+        for pair in ("network", "network, Adam", "network, momentum")
+    ),
+    Case("bias_added_with_plus", "convolution", {"forward": plus_after_convolution}),
+    *(Case("sum_instead_of_mean", pair, {"reduce": total}) for pair in SGD_PAIRS),
+    *(
+        Case("last_batch_weighs_less", pair, {"reduce": over_full_batch})
+        for pair in ("network", "network, Adam", "convolution")
+    ),
+    *(Case("softmax_twice", pair, {"losses": twice}) for pair in CLASSIFIERS),
+    *(
+        Case("log_softmax_by_hand", pair, {"losses": log_softmax})
+        for pair in CLASSIFIERS
+    ),
+    Case("log_of_softmax", "network, pixels to 255", {"losses": log_of_softmax}),
+    Case("probabilities_clipped", "network, pixels to 255", {"losses": clipped}),
+    Case("half_of_l2", "network, L2", {"penalty": half_of_squares}),
+    Case("l2_missing", "network, L2", {"penalty": parts.no_penalty}),
+    Case("global_clipnorm", "network, clipnorm", {"gradients": together}),
+    Case("momentum_missing", "network, momentum", {"update": parts.sgd}),
+    Case("momentum_averaged", "network, momentum", {"update": averaged}),
+    *(
+        Case(name, pair, {"update": update})
+        for name, update in (
+            ("epsilon_size", smaller_epsilon),
+            ("epsilon_place", epsilon_of_the_paper),
+            ("bias_correction_missing", uncorrected),
+            ("steps_off_by_one", from_the_second_step),
+        )
+        for pair in ("network, Adam", "batch normalization")
+    ),
+    *(Case("learning_rate", pair, {"update": slower(parts.sgd)}) for pair in SGD_PAIRS),
+    Case("learning_rate", "network, Adam", {"update": slower(parts.adam)}),
+    Case(
+        "moving_average_momentum",
+        "batch normalization",
+        {"forward": functools.partial(normalizing, momentum=0.9)},
+    ),
+    Case(
+        "frozen_moving_averages",
+        "batch normalization",
+        {"forward": functools.partial(normalizing, frozen=True)},
+    ),
+    *(
+        Case("validation_updates_weights", pair, fit=Own(trains_on_validation=True))
+        for pair in SGD_PAIRS
+    ),
+    *(
+        Case(
+            "mean_of_batch_means",
+            pair,
+            fit=Own(loss=lambda losses, _: float(np.mean(losses))),
+        )
+        for pair in CLASSIFIERS
+    ),
+    *(
+        Case("metrics_of_last_batch", pair, fit=Own(loss=lambda losses, _: losses[-1]))
+        for pair in SGD_PAIRS
+    ),
+    *(
+        Case("loss_after_epoch", pair, fit=Own(loss=lambda _, evaluate: evaluate()))
+        for pair in SGD_PAIRS
+    ),
+    *(
+        Case(
+            "xla",
+            pair,
+            {
+                "compile": lambda step, signature: tf.function(
+                    step, input_signature=signature, jit_compile=True
+                )
+            },
+        )
+        for pair in ("network", "network, Adam")
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "case", CASES, ids=[f"{i}-{c.id}-{c.pair}" for i, c in enumerate(CASES)]
+)
+def test_an_injected_cause_is_found_and_proven(case: Case) -> None:
+    found = run(case)
+    print(found.to_json())
+    assert case.id in (found.candidates or found.causes)
+    assert found.cause in (case.id, None)
+    assert found.proof == "exact"
