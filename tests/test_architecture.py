@@ -14,7 +14,7 @@ MODULES = {
     for path in sorted(KVT.rglob("*.py"))
 }
 # A room may import itself and the rooms before it.
-ROOMS = ("data", "training", "compare", "show", "report", "cli")
+ROOMS = ("data", "training", "compare", "show", "report", "cli", "__main__")
 
 
 def lines(*names: str) -> int:
@@ -81,7 +81,7 @@ def test_a_module_imports_its_own_room_by_module() -> None:
 
 
 def test_the_package_is_small() -> None:
-    assert lines(*MODULES) <= 8_200
+    assert lines(*MODULES) <= 11_000
     assert lines(*of_rooms("data", "training")) <= 2_000
 
 

@@ -16,6 +16,8 @@ from kvt.compare.diagnose.ladder import Port, diagnose
 from kvt.compare.pairs import PAIRS, Pair, load
 from kvt.compare.recipe import Settings, Training
 
+pytestmark = pytest.mark.long
+
 SEED = 3
 Part = Callable[..., Any]
 
@@ -198,7 +200,13 @@ def run(case: Case, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if "float64" not in name])
-@pytest.mark.parametrize("fit", [None, Own()], ids=["kvt.fit", "own loop"])
+@pytest.mark.parametrize(
+    "fit",
+    [
+        pytest.param(None, id="kvt.fit"),
+        pytest.param(Own(), marks=pytest.mark.wide, id="own"),
+    ],
+)
 def test_no_cause_is_named_for_an_equal_pair(name: str, fit: Any) -> None:
     model = prepared(name)[0]
     before = [v.numpy() for v in model.variables]
@@ -428,7 +436,7 @@ CASES = [
             pair,
             fit=Own(loss=lambda losses, _: float(np.mean(losses))),
         )
-        for pair in CLASSIFIERS
+        for pair in ("network", "network, momentum", "network, Adam")
     ),
     *(
         Case("metrics_of_last_batch", pair, fit=Own(loss=lambda losses, _: losses[-1]))
@@ -453,9 +461,19 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "case", CASES, ids=[f"{i}-{c.id}-{c.pair}" for i, c in enumerate(CASES)]
-)
+def first_of_each_id() -> list[Any]:
+    """Mark all cases but the first of each id as wide: they take minutes."""
+    seen: set[str] = set()
+    marked = []
+    for number, case in enumerate(CASES):
+        marks = [pytest.mark.wide] if case.id in seen else []
+        name = f"{number}-{case.id}-{case.pair}"
+        marked.append(pytest.param(case, marks=marks, id=name))
+        seen.add(case.id)
+    return marked
+
+
+@pytest.mark.parametrize("case", first_of_each_id())
 def test_an_injected_cause_is_found_and_proven(case: Case) -> None:
     found = run(case)
     print(found.to_json())

@@ -13,7 +13,7 @@ import numpy as np
 
 from kvt.compare.diagnose import order
 from kvt.compare.diagnose import switches as to
-from kvt.compare.diagnose.keras_side import KerasSide, Parts
+from kvt.compare.diagnose.keras_side import KerasSide, KerasParts
 from kvt.compare.diagnose.record import Place, Record, Setup, Weights
 from kvt.data import Array
 from kvt.data.quietly import quiet
@@ -59,7 +59,7 @@ class Evidence:
         return isinstance(self.model.optimizer, keras.optimizers.Adam)
 
 
-Switch = Callable[[Parts, Evidence], Iterable[Parts]]
+Switch = Callable[[KerasParts, Evidence], Iterable[KerasParts]]
 
 
 @dataclass(frozen=True)
@@ -92,19 +92,19 @@ def residual(mine: Record, theirs: Record, step: int) -> float:
     return found
 
 
-def _start(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _start(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     mine, theirs = seen.mine.start, seen.theirs.start
     if [(a.shape, a.dtype) for a in mine] == [(a.shape, a.dtype) for a in theirs]:
         yield replace(parts, start=lambda _: theirs)
 
 
-def _transposed(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _transposed(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     pairs = list(zip(seen.mine.start, seen.theirs.start, strict=True))
     if all(np.array_equal(a, b) or np.array_equal(a.T, b) for a, b in pairs):
         yield from _start(parts, seen)
 
 
-def _reordered(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _reordered(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     mine, theirs = (
         sorted(a.tobytes() for a in r.start) for r in (seen.mine, seen.theirs)
     )
@@ -112,21 +112,21 @@ def _reordered(parts: Parts, seen: Evidence) -> Iterable[Parts]:
         yield from _start(parts, seen)
 
 
-def _float64(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _float64(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     if {a.dtype for a in seen.theirs.start if a.dtype.kind == "f"} == {np.dtype("f8")}:
         rate = float(f"{seen.optimizer['learning_rate']:.7g}")  # not rounded to float32
         model = replace(parts, model=to.in_float64, start=to.as_float64)
         yield to.with_config(replace(model, dtype="float64"), learning_rate=rate)
 
 
-def _scaled(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _scaled(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     if seen.setup.x.dtype.kind == "f" and not seen.rounding:
         for factor in (255.0, 1 / 255.0):
             number = seen.setup.x.dtype.type(factor)
             yield replace(parts, inputs=lambda x, number=number: x * number)
 
 
-def _broadcast(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _broadcast(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     if seen.setup.y[0].size == 1:
         if seen.has_loss("mse", "mean_squared_error"):
             yield replace(parts, loss=to.broadcast(tf.square))
@@ -137,7 +137,7 @@ def _broadcast(parts: Parts, seen: Evidence) -> Iterable[Parts]:
 def _order(name: str) -> Switch:
     """Train Keras on the port's batches, if that cause orders them so."""
 
-    def switch(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+    def switch(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
         epochs = order.rows_of_epochs(seen.setup, seen.theirs)
         if epochs and order.cause_of_order(seen.setup, epochs) == name:
             held = order.held_back(seen.setup, epochs)
@@ -150,24 +150,24 @@ def _order(name: str) -> Switch:
     return switch
 
 
-def _no_dropout(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _no_dropout(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     if to.random_layers(seen.model):
         yield replace(parts, training=False)
         rates = to.layers_with(parts.forward, to.random_layers, "rate", 0)
         yield replace(parts, forward=rates)
 
 
-def _always_dropout(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _always_dropout(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     return [replace(parts, testing=True)] if to.random_layers(seen.model) else []
 
 
-def _frozen(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _frozen(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     if to.averages(seen.model):
         yield replace(parts, forward=to.frozen(parts.forward))
         yield replace(parts, training=False)
 
 
-def _momentum_of_averages(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _momentum_of_averages(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     own = {float(layer.momentum) for layer in to.averages(seen.model)}
     for value in (
         {0.9, 0.99, 0.999, *(round(1 - m, 6) for m in own)} - own if own else ()
@@ -180,43 +180,43 @@ def _penalty(factor: float) -> Switch:
     def penalties(own: list[Any]) -> list[Any]:
         return [factor * each for each in own] if factor else []
 
-    def switch(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+    def switch(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
         return [replace(parts, penalties=penalties)] if seen.model.losses else []
 
     return switch
 
 
-def _unweighted(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _unweighted(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     return [replace(parts, weighted=False)] if seen.setup.class_weight else []
 
 
-def _sum(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _sum(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     return [] if seen.rounding else [replace(parts, loss=to.summed)]
 
 
-def _light_batch(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _light_batch(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     size = seen.setup.batch_size
     if any(len(rows) % size for rows in order.split(seen.setup)):
         yield replace(parts, loss=to.over(size))
 
 
 def _formula(formula: Any) -> Switch:
-    def switch(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+    def switch(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
         if to.name_of_loss(seen.model).endswith("categorical_crossentropy"):
             yield replace(parts, loss=to.by_logits(formula))
 
     return switch
 
 
-def _plus(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _plus(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     return [replace(parts, patched=to.bias_by_plus)]
 
 
-def _xla(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _xla(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     return [replace(parts, xla=not seen.model.jit_compile)]
 
 
-def _rate(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _rate(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     ratios, own = [], seen.optimizer.get("learning_rate")
     for mine, theirs in deltas(seen):
         large = np.abs(mine) > 0.1 * np.abs(mine).max()
@@ -239,52 +239,57 @@ def deltas(seen: Evidence) -> list[tuple[Array, Array]]:
     return [(a, b) for a, b in zip(*changes, strict=True) if a.dtype.kind == "f"]
 
 
-def _clipping(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _clipping(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     one, all_ = (seen.optimizer.get(k) for k in ("clipnorm", "global_clipnorm"))
     if one or all_:
         yield to.with_config(parts, clipnorm=all_, global_clipnorm=one)
 
 
-def _no_momentum(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _no_momentum(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     if seen.optimizer.get("momentum"):
         yield to.with_config(parts, momentum=0.0, nesterov=False)
 
 
-def _averaged(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _averaged(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     sgd = isinstance(seen.model.optimizer, keras.optimizers.SGD)
     if sgd and seen.optimizer.get("momentum"):
         yield to.with_update(parts, to.averaged)
 
 
-def _epsilon(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _epsilon(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     own = seen.optimizer.get("epsilon")
     for epsilon in {1e-8, 1e-7, 1e-5, 1e-3} - {own} if own else ():
         yield to.with_config(parts, epsilon=epsilon)
 
 
 def _adam(update: Any) -> Switch:
-    def switch(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+    def switch(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
         return [to.with_update(parts, update)] if seen.is_adam() else []
 
     return switch
 
 
-def _shifted(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _shifted(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     return [to.counted_from(parts, seen.model, first) for first in (1, -1)]
 
 
-def _coupled(parts: Parts, seen: Evidence) -> Iterable[Parts]:
+def _coupled(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
     decay = seen.optimizer.get("weight_decay")
     return [to.coupled(parts, seen.model, decay)] if decay else []
 
 
-def _validating(parts: Parts, seen: Evidence) -> Iterable[Parts]:
-    share = seen.setup.validation_split
-    return [replace(parts, updates_in_validation=True)] if share else []
+def _validating(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
+    kinds = ("steps", "trains") if seen.setup.validation_split else ()
+    return [replace(parts, validation=kind) for kind in kinds]
 
 
-def _metric(**change: Any) -> Switch:
-    return lambda parts, seen: [replace(parts, **change)]
+def _metric(*metrics: Any, accuracy: Any = None) -> Switch:
+    def switch(parts: KerasParts, seen: Evidence) -> Iterable[KerasParts]:
+        yield from (replace(parts, metrics=each) for each in metrics)
+        if accuracy:
+            yield replace(parts, accuracy=accuracy)
+
+    return switch
 
 
 _STEP = "loss gradients update"
@@ -351,17 +356,19 @@ CATALOGUE = {
     ),
     "steps_off_by_one": Suspect("Adam epsilon placement", _STEP, _shifted),
     "decoupled_weight_decay": Suspect("l2_loss instead of L2", _STEP, _coupled),
-    "validation_updates_weights": Suspect("Loss after the epoch", _STEP, _validating),
+    "validation_updates_weights": Suspect(
+        "Loss after the epoch", f"order {_STEP}", _validating
+    ),
     "mean_of_batch_means": Suspect(
-        "Mean of batch means", "metrics", _metric(metrics=to.mean_of_means)
+        "Mean of batch means", "metrics", _metric(to.mean_of_means)
     ),
     "metrics_of_last_batch": Suspect(
-        "Mean of batch means", "metrics", _metric(metrics=to.last)
+        "Mean of batch means", "metrics", _metric(to.last)
     ),
     "loss_after_epoch": Suspect(
         "Loss after the epoch",
         "metrics",
-        _metric(metrics=to.measured_again),
+        _metric(to.loss_again, to.measured_again),
     ),
     "accuracy_binary": Suspect(
         "Binary accuracy", "metrics", _metric(accuracy=to.binary)

@@ -47,7 +47,7 @@ def call(model: Any, x: Tensor, training: bool) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Parts:
+class KerasParts:
     """What a cause can change on Keras's side; each default is what Keras does."""
 
     start: Part = as_is  # (weights) -> weights
@@ -67,7 +67,7 @@ class Parts:
     accuracy: Part | None = None  # (y, outputs) -> hits; None: the compiled metrics
     metrics: Part | None = None  # (epoch, evaluate) -> logs; None: Keras's means
     weighted: bool = True  # whether the user's class_weight is used
-    updates_in_validation: bool = False
+    validation: str = ""  # "trains": it updates the weights, unseen, or as "steps"
     xla: bool | None = None  # None: as compiled
     declared: int | None = None  # rows of a batch, where Keras declares their number
     dtype: str | None = None  # of the whole training; None: as compiled
@@ -86,7 +86,7 @@ class KerasSide:
         self._state = [v.numpy() for v in self.compiled.variables]
         self.weights = self.compiled.get_weights()
 
-    def train(self, parts: Parts, other: Record | None = None) -> Record:
+    def train(self, parts: KerasParts, other: Record | None = None) -> Record:
         """Train from the start, with these parts; return what happened.
 
         With the `other` side's record, stop after the first step that differs from it.
@@ -155,7 +155,7 @@ def _copy(given: Any) -> Any:
 class _Run:
     """One training: the model with changed parts, and its compiled steps."""
 
-    def __init__(self, side: KerasSide, parts: Parts) -> None:
+    def __init__(self, side: KerasSide, parts: KerasParts) -> None:
         self.side, self.parts, self.setup = side, parts, side.setup
         self.model = parts.model(side.compiled)
         for variable, value in zip(
@@ -237,16 +237,23 @@ class _Run:
             epoch, mean = Epoch(), keras.metrics.Mean("loss")
             self._reset()
             for batch in parts.batches(setup, len(rows), number):
-                record.begin(self.x[rows[batch]], self.y[rows[batch]], self._values())
-                epoch.add(self._step(self.train_step, rows[batch], mean), len(batch))
-                record.end(epoch.steps[-1]["loss"], self._values())
+                epoch.add(self._noted(record, rows[batch], mean), len(batch))
                 if other and not record.agrees(other):
                     return record
             record.history.append(self._epoch_logs(epoch, mean, rows, held_back))
-            if parts.updates_in_validation and len(held_back):
-                for batch in cut(held_back, setup.batch_size):
+            for batch in cut(held_back, setup.batch_size) if parts.validation else ():
+                if parts.validation == "trains":
                     self._step(self.train_step, batch, keras.metrics.Mean())
+                else:
+                    self._noted(record, batch, keras.metrics.Mean())
         return record
+
+    def _noted(self, record: Record, rows: Rows, mean: Any) -> dict[str, Array]:
+        """Train on a batch, and note what the step received and left."""
+        record.begin(self.x[rows], self.y[rows], self._values())
+        logs = self._step(self.train_step, rows, mean)
+        record.end(logs["loss"], self._values())
+        return logs
 
     def _epoch_logs(
         self, epoch: Epoch, mean: Any, rows: Rows, held_back: Rows
@@ -254,7 +261,7 @@ class _Run:
         logs = self._means(mean, epoch)
         if self.parts.metrics:
             logs = self.parts.metrics(epoch, logs, lambda: self._evaluate(rows))
-        if len(held_back) and not self.parts.updates_in_validation:
+        if len(held_back) and not self.parts.validation:
             found = self._evaluate(held_back)
             logs = logs | {f"val_{name}": value for name, value in found.items()}
         return logs

@@ -14,7 +14,7 @@ from kvt.compare.diagnose.catalogue import (
     Evidence,
     residual,
 )
-from kvt.compare.diagnose.keras_side import KerasSide, Parts
+from kvt.compare.diagnose.keras_side import KerasSide, KerasParts
 from kvt.compare.diagnose.order import split
 from kvt.compare.diagnose.record import Place, Record, Setup, Weights, digest, metrics
 from kvt.compare.diagnose.words import Diagnosis
@@ -46,7 +46,7 @@ class _Search:
     side: KerasSide
     setup: Setup
     budget: int
-    parts: Parts = field(default_factory=Parts)
+    parts: KerasParts = field(default_factory=KerasParts)
     found: list[str] = field(default_factory=list)
     detail: str = ""  # of the first difference
 

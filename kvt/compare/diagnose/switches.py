@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvt.compare.diagnose.keras_side import KerasSide, Parts, bias_by_plus
+from kvt.compare.diagnose.keras_side import KerasSide, KerasParts, bias_by_plus
 from kvt.compare.diagnose.record import Weights
 from kvt.data.quietly import quiet
 
@@ -129,7 +129,7 @@ def frozen(forward: Change) -> Change:
     return changed
 
 
-def with_config(parts: Parts, **changed: Any) -> Parts:
+def with_config(parts: KerasParts, **changed: Any) -> KerasParts:
     """Change arguments of the optimizer."""
 
     def other(given: Any) -> Any:
@@ -139,7 +139,7 @@ def with_config(parts: Parts, **changed: Any) -> Parts:
     return replace(parts, optimizer=other)
 
 
-def with_update(parts: Parts, update: Change) -> Parts:
+def with_update(parts: KerasParts, update: Change) -> KerasParts:
     """Let the optimizer update each variable in another way."""
 
     def other(given: Any) -> Any:
@@ -155,7 +155,7 @@ def with_update(parts: Parts, update: Change) -> Parts:
     return replace(parts, optimizer=other)
 
 
-def counted_from(parts: Parts, model: Any, first: int) -> Parts:
+def counted_from(parts: KerasParts, model: Any, first: int) -> KerasParts:
     """Let the optimizer count its steps from another number."""
 
     def other(given: Any) -> Any:
@@ -167,7 +167,7 @@ def counted_from(parts: Parts, model: Any, first: int) -> Parts:
     return replace(parts, optimizer=other)
 
 
-def coupled(parts: Parts, model: Any, decay: float) -> Parts:
+def coupled(parts: KerasParts, model: Any, decay: float) -> KerasParts:
     """Add the weight decay to the gradients, as an L2 penalty does."""
 
     def gradients(given: Any) -> Any:
@@ -223,6 +223,11 @@ def exact(y: Tensor, y_pred: Tensor) -> Tensor:
 def mean_of_means(epoch: Any, logs: Any, evaluate: Any) -> Any:
     """Average the losses of the batches, whatever their sizes."""
     return logs | {"loss": float(np.mean([step["loss"] for step in epoch.steps]))}
+
+
+def loss_again(epoch: Any, logs: Any, evaluate: Any) -> Any:
+    """Measure the loss of the training examples after the epoch, nothing else."""
+    return logs | {"loss": evaluate()["loss"]}
 
 
 def measured_again(epoch: Any, logs: Any, evaluate: Any) -> Any:
