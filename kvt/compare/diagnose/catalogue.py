@@ -13,7 +13,7 @@ import numpy as np
 
 from kvt.compare.diagnose import order
 from kvt.compare.diagnose import switches as to
-from kvt.compare.diagnose.keras_side import KerasSide, KerasParts
+from kvt.compare.diagnose.keras_side import KerasParts, KerasSide
 from kvt.compare.diagnose.record import Place, Record, Setup, Weights
 from kvt.data import Array
 from kvt.data.quietly import quiet

@@ -14,7 +14,7 @@ from kvt.compare.diagnose.catalogue import (
     Evidence,
     residual,
 )
-from kvt.compare.diagnose.keras_side import KerasSide, KerasParts
+from kvt.compare.diagnose.keras_side import KerasParts, KerasSide
 from kvt.compare.diagnose.order import split
 from kvt.compare.diagnose.record import Place, Record, Setup, Weights, digest, metrics
 from kvt.compare.diagnose.words import Diagnosis

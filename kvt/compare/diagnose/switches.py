@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvt.compare.diagnose.keras_side import KerasSide, KerasParts, bias_by_plus
+from kvt.compare.diagnose.keras_side import KerasParts, KerasSide, bias_by_plus
 from kvt.compare.diagnose.record import Weights
 from kvt.data.quietly import quiet
 
