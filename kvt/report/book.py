@@ -20,6 +20,10 @@ class Page:
     opens: bool = False
     ends: bool = False
 
+    def __deepcopy__(self, _: object) -> "Page":
+        """Return the page itself: nbconvert would copy all pages for each of them."""
+        return self
+
 
 def divide(sections: Sequence[Section]) -> list[Page]:
     """Return the pages in reading order.

@@ -516,10 +516,12 @@ def test_tapping_a_mark_on_a_phone_leads_from_dialect_to_dialect(visit: Visit) -
     box = tab.locator("#line-keras-2 .mark").bounding_box()
     assert min(box["width"], box["height"]) >= 24
     tab.locator("#line-keras-1 .mark").tap()
-    until(tab, lambda: in_view(tab, "#line-tf2-1"))
+    until(tab, lambda: tab.locator("#line-tf2-1 .mark:focus").count() == 1)
+    assert in_view(tab, "#line-tf2-1 .mark")
     assert lit(tab) == [*ONE, "placeholder = 1"]
     tab.locator("#line-tf2-1 .mark").tap()
-    until(tab, lambda: in_view(tab, "#line-keras-1"))
+    until(tab, lambda: tab.locator("#line-keras-1 .mark:focus").count() == 1)
+    assert in_view(tab, "#line-keras-1 .mark")
     tab.keyboard.press("Escape")
     until(tab, lambda: lit(tab) == [])
 
