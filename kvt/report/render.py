@@ -24,7 +24,7 @@ from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
 from traitlets.config import Config
 
 from kvt.compare.results import DIALECTS
-from kvt.report import book, search, svg
+from kvt.report import book, helpers, search, svg
 from kvt.report.book import Page
 from kvt.report.markdown import Outline, highlight_python, to_html
 from kvt.report.marks import link_lines
@@ -89,6 +89,8 @@ def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
     for page in parts:
         resources = {**facts, **_assets(start=page.opens), "dialects": DIALECTS}
         resources |= {"page": page, "pages": parts}
+        cells = [it.chapter.notebook.cells for it in page.sections]
+        resources["helpers"] = helpers.used([cell for own in cells for cell in own])
         # HTMLExporter's own method would parse the whole page again, for nothing.
         empty = NotebookNode(metadata={})  # type: ignore[no-untyped-call]
         text, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
@@ -199,6 +201,7 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
     return {
         "markdown2html": markdown2html,
         "highlight_cell": highlight,
+        "highlight_python": highlight_python,
         "clean_output": clean_output,
         "figure_number": figure_number,
         "address": address,
