@@ -201,7 +201,6 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
     return {
         "markdown2html": markdown2html,
         "highlight_cell": highlight,
-        "highlight_python": highlight_python,
         "clean_output": clean_output,
         "figure_number": figure_number,
         "address": address,
