@@ -208,6 +208,10 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
         "digest": _digest,
         "inline_svg": svg.inline,
         "headings": lambda section: outline.headings[section],
+        # What a summary contains is part of its button.
+        "without_anchor": lambda markup: re.sub(
+            r" *<a class=.anchor.*?</a>", "", markup
+        ),
         "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
     }
 
