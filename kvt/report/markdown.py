@@ -1,4 +1,4 @@
-"""Prose: the notebooks' Markdown, and its formulas, as HTML for one page."""
+"""Prose: the notebooks' Markdown, and its formulas, as HTML for a page."""
 
 import functools
 import html
@@ -46,9 +46,10 @@ class Heading:
 
 @dataclass
 class Outline:
-    """The page's headings so far, by section; and the number of each section."""
+    """The report's headings so far, by section; each section's number and file."""
 
     numbers: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     headings: dict[str, list[Heading]] = field(default_factory=dict)
 
     def add(self, section: str, wanted: int, text: str) -> Heading:
@@ -66,6 +67,12 @@ class Outline:
         own = name if name not in taken else next(it for it in more if it not in taken)
         there.append(Heading(wanted, level, own, text))
         return there[-1]
+
+    def address(self, section: str, fragment: str, seen_from: str) -> str:
+        """Return the link to a section, or to its heading, from a page's file."""
+        file = self.files[section]
+        target = f"{section}-{slug(fragment)}" if fragment else section
+        return f"#{target}" if file == seen_from else f"{file}#{target}"
 
 
 def section_id(name: str) -> str:
@@ -137,11 +144,12 @@ class _PageRenderer(IPythonRenderer):
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         notebook = re.fullmatch(r"(?:\./)?(\w+)\.ipynb(?:#(.*))?", url)
-        if notebook:  # in the page, notebooks are sections
+        if notebook:  # in the report, notebooks are sections
             section = section_id(notebook[1])
-            if section not in self.outline.numbers:
+            if section not in self.outline.files:
                 return text  # this report does not have that notebook
-            url = f"#{section}-{slug(notebook[2])}" if notebook[2] else f"#{section}"
+            here = self.outline.files.get(self.section, "")
+            url = self.outline.address(section, notebook[2] or "", here)
         return str(super().link(text, url, title))
 
     def image(self, text: str, url: str, title: str | None = None) -> str:

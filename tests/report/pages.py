@@ -11,9 +11,10 @@ from kvt.report import notebooks
 from kvt.report.parameters import Parameter, Value
 from kvt.report.plan import Chapter
 from kvt.report.provenance import UNKNOWN, Provenance
-from kvt.report.render import render
+from kvt.report.render import pages, single
 
 PROVENANCE = Provenance(UNKNOWN, UNKNOWN, {"digits": "5eed"}, {"keras": "3"}, "Z80", 1)
+REASON = "the digits, as asked for"
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 ANSI = "\x1b[38;5;208morange\x1b[0m"
 SVG = """<?xml version="1.0"?>
@@ -65,7 +66,13 @@ def executed(
 
 
 def page(*chapters: Chapter) -> str:
-    return render(chapters, reason="the digits, as asked for", provenance=PROVENANCE)
+    """Return the report as a single page."""
+    return single(chapters, reason=REASON, provenance=PROVENANCE)
+
+
+def book(*chapters: Chapter) -> dict[str, str]:
+    """Return the report's pages by file name."""
+    return pages(chapters, reason=REASON, provenance=PROVENANCE)
 
 
 def body(*cells: NotebookNode) -> str:

@@ -59,6 +59,7 @@ def test_report_replaces_the_whole_older_one(report: tuple[Path, str]) -> None:
         "notebooks/01_line.ipynb",
         "notebooks/02_digits.ipynb",
         "notebooks/08_comparison.ipynb",
+        "provenance.html",
         "results/01_line.json",
     ]
     assert not list(output.glob(".*"))
