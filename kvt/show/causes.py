@@ -1,4 +1,4 @@
-"""What section 09 shows: each cause's effect, the ranking, the table of symptoms."""
+"""What section 09 shows: each cause's effect, the ranking, a card per cause."""
 
 import ast
 import inspect
@@ -12,7 +12,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kvt.compare.effects import ROUNDING, STAGES, Cause, stage
+from kvt.compare.effects import ROUNDING, STAGES, Cause, seeds_differ, stage
 from kvt.compare.pairs import EqualPair
 from kvt.show.canvas import GREEN, LARGE, LOOK, MAGENTA, legend
 from kvt.show.picture import INK, Picture, picture
@@ -63,18 +63,36 @@ def effect(cause: Cause) -> Markdown:
     return Markdown(f"{shown}\n\n{Table(header, rows)._repr_markdown_()}")
 
 
-def symptoms(causes: Iterable[Cause]) -> Table:
-    """Return a row per cause, by where it shows first: symptom, cause, median size."""
-    rows = []
-    before = ""
+def cards(causes: Iterable[Cause]) -> Markdown:
+    """Return a point per cause, by where it shows first: symptom, size, seeds' spread.
+
+    A cause that moves the accuracy no further than another seed does is marked.
+    """
+    groups: dict[str, list[str]] = {}
     for cause in sorted(causes, key=lambda cause: STAGES.index(stage(cause.effects))):
-        place = stage(cause.effects)
         link = f"[{cause.name}]({NOTEBOOK}#{cause.name.replace(' ', '-')})"
-        sizes = [_size(cause, name)[0] for name in ("loss", "accuracy")]
-        rows.append(["" if place == before else place, cause.symptom, link, *sizes])
-        before = place
-    header = ["shows first", "what you see", "cause", "loss", "accuracy, points"]
-    return Table(header, rows, names=3)
+        size = f"loss {_size(cause, 'loss')[0]}"
+        if points := _size(cause, "accuracy")[0]:
+            size += f", accuracy {points} points"
+        mark = f" **{text}**" if (text := _within_seeds(cause)) else ""
+        place = groups.setdefault(stage(cause.effects), [])
+        place.append(f"- {link} {cause.symptom} *{size}*{mark}")
+    return Markdown(
+        "\n\n".join(
+            f"**Seen {place}**\n\n" + "\n".join(points)
+            for place, points in groups.items()
+        )
+    )
+
+
+def _within_seeds(cause: Cause) -> str:
+    """Say how far seeds differ, if a cause that is not rounding changes no more."""
+    spread = seeds_differ(cause.equal)
+    changed = _values(cause, "accuracy")
+    if stage(cause.effects) == STAGES[-1] or None in changed or spread is None:
+        return ""
+    is_within = np.median(changed) <= spread
+    return f"seeds differ by {spread:.1f} points" if is_within else ""
 
 
 def no_effect(names: Sequence[str]) -> Table:
@@ -166,7 +184,7 @@ def _text(value: float, name: str, zero: str) -> str:
     if math.isinf(value):
         return "NaN"
     if name == "accuracy":
-        return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+        return f"{value:.1f}"  # one digit, or the column would jump
     if name != "predictions" and value < ROUNDING:
         return BELOW if value else zero
     return f"{float(f'{value:.2g}'):,g}"
