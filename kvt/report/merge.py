@@ -17,7 +17,8 @@ from kvt.report.plan import READS, Chapter
 
 # Consecutive cells, and the row of dialects that follows them, by dialect.
 Block = tuple[list[NotebookNode], dict[str, NotebookNode]]
-UNSEEN = {"parameters", "injected-parameters"}  # the section's table shows them
+# The section's table shows the parameters, the first screen what is tagged `start`.
+UNSEEN = {"parameters", "injected-parameters", "start"}
 # The models' numbers, in reading order: one in full, then what differs in the others.
 MODELS = ("03", "01", "02", "04")
 
@@ -60,7 +61,7 @@ def merge(chapters: Sequence[Chapter]) -> list[Section]:
         own, download = section_id(chapter.name), notebooks.dumps(chapter.notebook)
         try:
             cells = _cells(chapter)
-            _link_marks(cells, own)
+            link_marks(cells, own)
             checks = [cell for cell in cells if _is_check(cell)]
             cells = [cell for cell in cells if not _is_check(cell)]
             still_open = folds.fold(cells)
@@ -84,10 +85,12 @@ def _cells(chapter: Chapter) -> list[NotebookNode]:
     if not originals or not originals[0].source.startswith("# "):
         raise ValueError("the first cell must be its '# Title'")
     shown = [it for it in originals if it.source.strip() and not tags(it) & UNSEEN]
+    # What a reader wants first may need the results of what is below it.
+    shown = sorted(shown, key=lambda it: it is not originals[0] and "top" not in tags(it))
     cells = copy.deepcopy(shown)
     for cell in cells:
         if cell.cell_type == "code":
-            _prepare(cell, chapter)
+            prepare(cell, chapter)
     if sum("program" in cell.metadata for cell in cells) > 1:
         raise ValueError(
             f"more than one cell is tagged 'program'; tag one, which the page offers "
@@ -102,7 +105,7 @@ def _is_check(cell: NotebookNode) -> bool:
     return cell.cell_type == "code" and own and not cell.outputs
 
 
-def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
+def prepare(cell: NotebookNode, chapter: Chapter) -> None:
     """Note in a code cell's metadata what the template shows of it, and how."""
     if noise := notebooks.noise(cell):
         raise ValueError(f"cell {cell.source.strip().splitlines()[0]!r}: {noise}")
@@ -118,7 +121,7 @@ def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
         cell["source"] = re.sub(rf"\A# {DIALECTS[dialect]} ·.*\n+", "", cell.source)
 
 
-def _link_marks(cells: list[NotebookNode], section: str) -> None:
+def link_marks(cells: list[NotebookNode], section: str) -> None:
     """Take the marks out of a chapter's code, and note which lines had them."""
     names: dict[int, str] = {}
     for cell in cells:

@@ -24,7 +24,7 @@ from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
 from traitlets.config import Config
 
 from kvt.compare.results import DIALECTS
-from kvt.report import book, search, svg
+from kvt.report import book, helpers, search, start, svg
 from kvt.report.book import Page
 from kvt.report.markdown import Outline, highlight_python, to_html
 from kvt.report.marks import link_lines
@@ -87,8 +87,12 @@ def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
     exporter = _exporter(parts)
     rendered = {}
     for page in parts:
-        resources = {**facts, **_assets(start=page.opens), "dialects": DIALECTS}
+        resources = {**facts, **_assets(page.opens), "dialects": DIALECTS}
         resources |= {"page": page, "pages": parts}
+        cells = [it.chapter.notebook.cells for it in page.sections]
+        resources["helpers"] = helpers.used([cell for own in cells for cell in own])
+        if page.opens:
+            resources["start"] = start.gather(page.sections)
         # HTMLExporter's own method would parse the whole page again, for nothing.
         empty = NotebookNode(metadata={})  # type: ignore[no-untyped-call]
         text, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
@@ -116,7 +120,7 @@ def _exporter(parts: Sequence[Page]) -> HTMLExporter:
 
 
 @functools.cache
-def _assets(start: bool) -> dict[str, str]:
+def _assets(opens: bool) -> dict[str, str]:
     """Return a page's style and script, without indentation and whole-line comments.
 
     The files named start.* are for the first page only. One of the others may need what
@@ -127,7 +131,7 @@ def _assets(start: bool) -> dict[str, str]:
     joined = {}
     for kind, first in (("css", colors), ("js", _library(own))):
         files = sorted(own.glob(f"*.{kind}"), key=lambda it: (it.stem == "start", it))
-        texts = [it.read_text("utf-8") for it in files if start or it.stem != "start"]
+        texts = [it.read_text("utf-8") for it in files if opens or it.stem != "start"]
         joined[kind] = "\n".join([first, *map(_compact, texts)])
     return {"style": f"\n{joined['css']}\n", "script": f"\n{joined['js']}\n"}
 
@@ -201,6 +205,7 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
         "highlight_cell": highlight,
         "clean_output": clean_output,
         "figure_number": figure_number,
+        "lines": start.lines,
         "address": address,
         "alternative": alternative,
         "digest": _digest,

@@ -545,7 +545,7 @@ def test_figures_are_numbered_by_section() -> None:
 def test_table_is_aligned_without_styles() -> None:
     text = body(code("1", text__markdown="| a | b |\n| --- | ---: |\n| 1 | 2 |"))
     assert '<th scope="col" class="right">b</th>' in text
-    assert '<td class="right">2</td>' in text
+    assert '<td data-label="b" class="right">2</td>' in text
 
 
 @pytest.mark.parametrize(
