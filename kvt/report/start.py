@@ -57,7 +57,9 @@ class Panel:
     title: str
     bars: list[tuple[float, float]]  # x and y of each bar's top
     lines: dict[str, str]  # side -> SVG's points
-    labels: dict[str, tuple[float, str]]  # side -> height and value after the last epoch
+    labels: dict[
+        str, tuple[float, str]
+    ]  # side -> height and value after the last epoch
     words: str  # the panel, as text
 
 
@@ -121,7 +123,7 @@ def _data(cells: Sequence[NotebookNode], kind: str) -> Any:
 
 
 def _causes(measured: Sequence[Mapping[str, Any]]) -> list["Broken"]:
-    """Return the causes, after the program that is not broken: the first pair, equal."""
+    """Return the causes, after the program that is not broken: the pair, equal."""
     if not measured:
         return []
     first = dict(measured[0])
@@ -132,10 +134,7 @@ def _causes(measured: Sequence[Mapping[str, Any]]) -> list["Broken"]:
 
 
 def _broken(cause: Mapping[str, Any]) -> Broken:
-    old, new = (
-        _highlighted(cause[name])
-        for name in ("line", "instead")
-    )
+    old, new = (_highlighted(cause[name]) for name in ("line", "instead"))
     metrics = {
         name: {side: cause[f"{side}_{name}"] for side in ("keras", "changed")}
         for name in METRICS

@@ -70,7 +70,7 @@ def test_index_has_comparison_and_models_and_other_chapters_a_page_each() -> Non
         "optimizers-and-schedules.html",
         "provenance.html",
     ]
-    sections = re.findall(r'<h2 id="([\w-]+)"><?', pages["index.html"])
+    sections = re.findall(r'<h2 id="([\w-]+)"', pages["index.html"])
     assert sections[1:4] == ["comparison", "feedforward", "linear"]
     for file, text in pages.items():
         contents = text.partition('<nav class="contents"')[2].partition("</nav>")[0]
