@@ -57,7 +57,9 @@ class Panel:
     title: str
     bars: list[tuple[float, float]]  # x and y of each bar's top
     lines: dict[str, str]  # side -> SVG's points
-    labels: dict[str, tuple[float, str]]  # side -> height and value after the last epoch
+    labels: dict[
+        str, tuple[float, str]
+    ]  # side -> height and value after the last epoch
     words: str  # the panel, as text
 
 
@@ -132,10 +134,7 @@ def _causes(measured: Sequence[Mapping[str, Any]]) -> list["Broken"]:
 
 
 def _broken(cause: Mapping[str, Any]) -> Broken:
-    old, new = (
-        _highlighted(cause[name])
-        for name in ("line", "instead")
-    )
+    old, new = (_highlighted(cause[name]) for name in ("line", "instead"))
     metrics = {
         name: {side: cause[f"{side}_{name}"] for side in ("keras", "changed")}
         for name in METRICS
