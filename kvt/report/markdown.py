@@ -124,6 +124,16 @@ def _dialect(name: str) -> str:
     return next((key for key, value in DIALECTS.items() if value == name), "")
 
 
+def _labeled(table: str) -> str:
+    """Note each value's column in it: on a phone, a row becomes a card."""
+    head, end, body = table.partition("</thead>")
+    columns = re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", head, re.DOTALL)
+    names = itertools.cycle([re.sub(r"<[^>]*>", "", column) for column in columns])
+    return (
+        head + end + re.sub(r"<td\b", lambda _: f'<td data-label="{next(names)}"', body)
+    )
+
+
 class _PageRenderer(IPythonRenderer):
     """Demotes headings, converts formulas and links, and shows HTML as text."""
 
@@ -166,7 +176,9 @@ class _PageRenderer(IPythonRenderer):
         return f'<div class="{classes}">{name}{source}</div>\n'
 
     def table(self, text: str) -> str:
-        return f'<div class="table" tabindex="0"><table>\n{text}</table></div>\n'
+        return (
+            f'<div class="table" tabindex="0"><table>\n{_labeled(text)}</table></div>\n'
+        )
 
     def table_cell(self, text: str, align: str = "", head: bool = False) -> str:
         # mistune would write a style attribute, which the page's policy blocks.

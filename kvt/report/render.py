@@ -24,7 +24,7 @@ from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
 from traitlets.config import Config
 
 from kvt.compare.results import DIALECTS
-from kvt.report import book, search, start, svg
+from kvt.report import book, helpers, search, start, svg
 from kvt.report.book import Page
 from kvt.report.markdown import Outline, highlight_python, to_html
 from kvt.report.marks import link_lines
@@ -89,6 +89,8 @@ def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
     for page in parts:
         resources = {**facts, **_assets(page.opens), "dialects": DIALECTS}
         resources |= {"page": page, "pages": parts}
+        cells = [it.chapter.notebook.cells for it in page.sections]
+        resources["helpers"] = helpers.used([cell for own in cells for cell in own])
         if page.opens:
             resources["start"] = start.gather(page.sections)
         # HTMLExporter's own method would parse the whole page again, for nothing.
@@ -209,6 +211,10 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
         "digest": _digest,
         "inline_svg": svg.inline,
         "headings": lambda section: outline.headings[section],
+        # What a summary contains is part of its button.
+        "without_anchor": lambda markup: re.sub(
+            r" *<a class=.anchor.*?</a>", "", markup
+        ),
         "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
     }
 

@@ -24,16 +24,13 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def index(pages: Mapping[str, str]) -> str:
     """Return the index of rendered pages as JSON.
 
-    `files` are the pages' names and titles. `parts` are [file, level, id, heading], in
-    reading order. `words` are all words; `places` has a text for each of them, with the
+    `files` are the pages' names. `parts` are [file, level, id, heading], in reading
+    order. `words` are all words; `places` has a text for each of them, with the
     parts that contain it: see `_packed`.
     """
-    files: list[list[str]] = []
     parts: list[list[int | str]] = []
     places: dict[str, list[int]] = defaultdict(list)
-    for number, (file, page) in enumerate(pages.items()):
-        title = re.search(r"<title>(.*?)( · .*)?</title>", page)
-        files.append([file, html.unescape(title[1]) if title else file])
+    for number, page in enumerate(pages.values()):
         body = page.partition("<main")[2].partition("</main>")[0]
         _, *found = _HEADING.split(_LEFT_OUT.sub(" ", body))
         for level, own, heading, text in zip(*[iter(found)] * 4, strict=True):
@@ -42,7 +39,7 @@ def index(pages: Mapping[str, str]) -> str:
             parts.append([number, int(level), own, _text(heading)])
     words = sorted(places)
     packed = [_packed(places[word]) for word in words]
-    document = {"files": files, "parts": parts, "words": words, "places": packed}
+    document = {"files": list(pages), "parts": parts, "words": words, "places": packed}
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
 
 

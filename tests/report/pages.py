@@ -55,10 +55,11 @@ def written(path: Path, *cells: NotebookNode) -> None:
 def executed(
     *cells: NotebookNode,
     name: str = "02_digits",
+    title: str = "The digits",
     parameters: dict[str, Parameter] | None = None,
     values: dict[str, Value] | None = None,
 ) -> Chapter:
-    made = [copy.deepcopy(cell) for cell in (markdown("# The digits"), *cells)]
+    made = [copy.deepcopy(cell) for cell in (markdown(f"# {title}"), *cells)]
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"
     notebook = new_notebook(cells=made)

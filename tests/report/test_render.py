@@ -200,7 +200,7 @@ def test_every_page_has_the_same_index_of_all_words() -> None:
     }
     document = json.loads(gzip.decompress(base64.b64decode(indices.pop())))
     assert not indices
-    assert [file for file, _ in document["files"]] == list(pages)
+    assert document["files"] == list(pages)
     parts = {own: number for number, (_, _, own, _) in enumerate(document["parts"])}
     assert document["parts"][parts["other-the-loop"]] == [
         1,
@@ -246,7 +246,9 @@ def test_comparison_opens_the_report_with_its_code_folded() -> None:
     )
     text = page(executed(code("the_model()"), name="01_line"), comparison)
     assert text.index("as one") < text.index("the_model")
-    shown, _, aside = text.partition("as one")[2].partition('<details class="source">')
+    shown, _, aside = text.partition("as one")[2].partition(
+        '<details class="source aside">'
+    )
     assert "a_table" not in shown
     assert "a_table" in aside
     assert "-p results_dir reports/results" in text
@@ -303,7 +305,7 @@ def test_cell_with_hidden_input_has_its_code_folded_below_its_output() -> None:
     text = body(code("plot()", "hide-input", text__plain="a curve"))
     output, _, aside = text.partition("a curve")
     assert "plot" not in output
-    assert aside.index('<details class="source">') < aside.index("plot()")
+    assert aside.index('<details class="source aside">') < aside.index("plot()")
 
 
 def test_hidden_check_without_output_is_shown_where_the_parameters_are() -> None:
@@ -543,7 +545,7 @@ def test_figures_are_numbered_by_section() -> None:
 def test_table_is_aligned_without_styles() -> None:
     text = body(code("1", text__markdown="| a | b |\n| --- | ---: |\n| 1 | 2 |"))
     assert '<th scope="col" class="right">b</th>' in text
-    assert '<td class="right">2</td>' in text
+    assert '<td data-label="b" class="right">2</td>' in text
 
 
 @pytest.mark.parametrize(

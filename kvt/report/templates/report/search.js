@@ -2,7 +2,7 @@
 (() => {
   "use strict";
 
-  const { BAR, all, find, isForBrowser, make, open, renamed } = globalThis.kvt;
+  const { all, find, isForBrowser, make, renamed } = globalThis.kvt;
   const MOST = 12; // results shown
   const WORD = /[\p{L}\p{N}_]+/gu;
   const LEFT_OUT = new Set(
@@ -46,6 +46,7 @@
     batchnorm: "batch normalization",
     "batch norm": "batch normalization",
     "cross entropy": "crossentropy",
+    "drop out": "dropout",
     "weight decay": "adamw",
     convnet: "convolutional network",
     cnn: "convolutional network",
@@ -70,7 +71,6 @@
     upgrade: "migrate tensorflow",
     port: "migrate tensorflow",
     serving: "savedmodel",
-    multiply_gpu: "replicas",
     "multi gpu": "strategy replicas",
     distributed: "strategy replicas",
     mse: "mean_squared_error",
@@ -99,25 +99,26 @@
     return found;
   }
 
-  // Returns a word and the words in it: bias_add is also found by add.
+  const words = (text) => text.toLowerCase().match(WORD) ?? [];
+
+  // Returns words and the words in them: bias_add is also found by add.
   function tokens(text) {
-    const words = text.match(WORD) ?? [];
-    return words.flatMap((word) =>
+    return words(text).flatMap((word) =>
       word.includes("_") ? [word, ...word.split("_").filter(Boolean)] : [word],
     );
   }
 
   async function load() {
-    const { files, parts, words, places: packed } = await unpacked(
+    const { files, parts, words: known, places: packed } = await unpacked(
       find("#search-index").content.textContent,
     );
     const documents = parts.map(([file, level, id, heading], number) => ({
       id: number,
       ...{ level, heading, words: [] },
-      href: `${files[file][0]}#${encodeURIComponent(id)}`,
-      path: path(parts, number, files[file][1]),
+      href: `${files[file]}#${encodeURIComponent(id)}`,
+      path: path(parts, number),
     }));
-    words.forEach((word, index) => {
+    known.forEach((word, index) => {
       for (const place of places(packed[index])) documents[place].words.push(word);
     });
     for (const one of documents) one.words = one.words.join(" ");
@@ -126,8 +127,10 @@
       storeFields: ["heading", "path", "href", "level"],
       tokenize: tokens,
       searchOptions: {
+        tokenize: words,
         boost: { heading: 6, path: 2 },
-        boostDocument: (id, term, stored) => 1 + 1 / stored.level,
+        boostDocument: (id, term, { href, level }) =>
+          /-run-again$|#provenance/.test(href) ? 0.2 : 1 + 1 / level,
         prefix: (term) => term.length > 2,
         combineWith: "AND",
       },
@@ -136,8 +139,8 @@
     return engine;
   }
 
-  // Returns the headings above a part, the page's title first.
-  function path(parts, number, title) {
+  // Returns the headings above a part.
+  function path(parts, number) {
     const above = [];
     let [file, level] = parts[number];
     for (let at = number - 1; at >= 0 && parts[at][0] === file && level > 2; at -= 1) {
@@ -145,7 +148,6 @@
       level = parts[at][1];
       above.unshift(parts[at][3]);
     }
-    if (level > 1 && !above.length) above.unshift(title);
     return above.join(" › ");
   }
 
@@ -154,10 +156,7 @@
   function meant(text) {
     // EarlyStopping is also asked for as early stopping, early-stopping and early_stopping.
     const apart = text.replace(/(\p{Ll})(\p{Lu})/gu, "$1 $2");
-    const [asked, words] = [text, apart].map((one) =>
-      (one.toLowerCase().match(WORD) ?? []).join(" "),
-    );
-    const wanted = new Set([asked, words]);
+    const wanted = new Set([text, apart].map((one) => words(one).join(" ")));
     for (const query of [...wanted])
       for (const [phrase, means] of Object.entries(MEANS)) {
         const around = ` ${query} `;
@@ -169,21 +168,27 @@
 
   // Drops words that say little, unless there are no others.
   function telling(query) {
-    const words = query.split(" ").filter((word) => !LEFT_OUT.has(word));
-    return words.join(" ") || query;
+    return words(query).filter((word) => !LEFT_OUT.has(word)).join(" ") || query;
   }
 
   function search(engine, text) {
     const queries = meant(text);
     if (!queries.length) return { results: [] };
-    const all_ = engine.search({ combineWith: "OR", queries });
-    if (all_.length) return { results: all_ };
-    const near = engine.search(
-      { combineWith: "OR", queries },
-      { fuzzy: (term) => (term.length > 3 ? 0.25 : 0), combineWith: "AND" },
-    );
+    // All words of one of the queries
+    const wanted = {
+      combineWith: "OR",
+      queries: queries.map((query) => ({ combineWith: "AND", queries: [query] })),
+    };
+    const results = engine.search(wanted);
+    const asked = (one) => queries.includes(words(one.heading).join(" "));
+    if (results.length) return { results: results.sort((a, b) => asked(b) - asked(a)) };
+    const bare = queries.map((query) => query.replace(/\b\d+\b/g, "").trim());
+    if (bare.some((query, at) => query && query !== queries[at]))
+      return search(engine, bare.join(" ")); // only headings are found by numbers
+    const fuzzy = (term) => (term.length > 3 ? 0.25 : 0);
+    const near = engine.search(wanted, { fuzzy });
     if (near.length) return { results: near, instead: "No place has exactly these words" };
-    const some = engine.search(queries.join(" "), { combineWith: "OR", fuzzy: 0.2 });
+    const some = engine.search(queries.join(" "), { combineWith: "OR", fuzzy });
     return { results: some, instead: "No place has all of these words" };
   }
 
