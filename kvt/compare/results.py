@@ -85,13 +85,14 @@ def dialects(outcomes: Mapping[str, Outcome], notebook: str) -> dict[str, Any]:
 def count_lines(notebook: str) -> dict[str, int]:
     """Count lines of code in a committed notebook: of each dialect, of the program.
 
-    A cell belongs to its tag: keras, tf2, tf1 or program. Blank lines and comments do
-    not count. Raises FileNotFoundError if kvt is installed without its notebooks.
+    A cell belongs to its tag: keras, tf2, tf1 or program. Blank lines, comments and
+    cells tagged start, which repeat the others in short, do not count. Raises FileNotFoundError if kvt is installed without its notebooks.
     """
     content = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())
     counts = dict.fromkeys((*DIALECTS, "program"), 0)
     for cell in content["cells"]:
-        for name in counts.keys() & set(cell["metadata"].get("tags", ())):
+        tags = set(cell["metadata"].get("tags", ()))
+        for name in counts.keys() & tags if "start" not in tags else ():
             lines = "".join(cell["source"]).splitlines()
             counts[name] += sum(bool(re.match(r"\s*[^\s#]", line)) for line in lines)
     return counts
