@@ -506,7 +506,8 @@ def test_markup_anywhere_in_a_notebook_cannot_run() -> None:
     own = [tag for tag in tags if not re.match(r"<(meta|link rel=\"icon\")", tag)]
     assert [tag for tag in own if forbidden.match(tag)] == []
     assert [tag for tag in tags if re.search(r"(?i)http-equiv=.?refresh", tag)] == []
-    assert [tag for tag in tags if re.search(r"(?i)[\s\"'/]on\w+\s*=", tag)] == []
+    bare = [re.sub(r'"[^"]*"', '""', tag) for tag in tags]  # values are only text
+    assert [tag for tag in bare if re.search(r"(?i)[\s\"'/]on\w+\s*=", tag)] == []
     assert [tag for tag in tags if "javascript:" in tag or " style=" in tag] == []
     assert "<img" not in markup
     assert "<meta" not in markup.split("<body>")[1].lower()
