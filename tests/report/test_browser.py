@@ -944,7 +944,7 @@ def test_program_is_downloaded_as_it_stands_on_the_page(visit: Visit) -> None:
 
 
 def test_print_shows_all_code_whatever_is_folded(visit: Visit) -> None:
-    tab = visit(PHONE)
+    tab = visit(768)
     tab.locator("#fold").click()
     places(tab, "provenance")
     tab.emulate_media(media="print")

@@ -231,6 +231,14 @@ def test_directory_that_is_not_a_report_is_never_replaced(
     assert (tmp_path / "reports" / part / "thesis.csv").read_text() == "1"
 
 
+@pytest.mark.parametrize("name", ["05_line", "05_index", "05_provenance"])
+def test_two_parts_of_one_name_are_rejected(tmp_path: Path, name: str) -> None:
+    for copy in ("01_line", name):
+        shutil.copy(SECTIONS / "01_line.ipynb", tmp_path / f"{copy}.ipynb")
+    with pytest.raises(ValueError, match=rf"{name}\.ipynb: the report already has"):
+        build(tmp_path, tmp_path / "new", dataset="digits", parameters={})
+
+
 def test_notebooks_are_never_replaced_by_executed_ones(tmp_path: Path) -> None:
     shutil.copytree(SECTIONS, tmp_path / "notebooks")
     (tmp_path / "index.html").write_text("an earlier report")
