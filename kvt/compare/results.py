@@ -86,7 +86,8 @@ def count_lines(notebook: str) -> dict[str, int]:
     """Count lines of code in a committed notebook: of each dialect, of the program.
 
     A cell belongs to its tag: keras, tf2, tf1 or program. Blank lines, comments and
-    cells tagged start, which repeat the others in short, do not count. Raises FileNotFoundError if kvt is installed without its notebooks.
+    cells tagged start, which repeat the others in short, do not count. Raises
+    FileNotFoundError if kvt is installed without its notebooks.
     """
     content = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())
     counts = dict.fromkeys((*DIALECTS, "program"), 0)

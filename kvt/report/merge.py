@@ -86,9 +86,7 @@ def _cells(chapter: Chapter) -> list[NotebookNode]:
         raise ValueError("the first cell must be its '# Title'")
     shown = [it for it in originals if it.source.strip() and not tags(it) & UNSEEN]
     # What a reader wants first may need the results of what is below it.
-    shown = sorted(
-        shown, key=lambda it: it is not originals[0] and "top" not in tags(it)
-    )
+    shown = shown[:1] + sorted(shown[1:], key=lambda it: "top" not in tags(it))
     cells = copy.deepcopy(shown)
     for cell in cells:
         if cell.cell_type == "code":

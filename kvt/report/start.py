@@ -13,7 +13,7 @@ from typing import Any
 from kvt.compare.results import METRICS
 from kvt.report.markdown import highlight_python
 from kvt.report.marks import Idea, link_lines
-from kvt.report.merge import Section, link_marks, prepare
+from kvt.report.merge import RenderError, Section, link_marks, prepare
 from kvt.report.notebooks import NotebookNode, tags
 from kvt.show.opening import mimetype
 
@@ -57,27 +57,31 @@ class Panel:
     title: str
     bars: list[tuple[float, float]]  # x and y of each bar's top
     lines: dict[str, str]  # side -> SVG's points
-    labels: dict[
-        str, tuple[float, str]
-    ]  # side -> height and value after the last epoch
+    labels: dict[str, tuple[float, str]]  # side -> height, last value
     words: str  # the panel, as text
 
 
 def gather(sections: Sequence[Section]) -> Start | None:
     """Return the first screen, or None if no notebook has cells for it.
 
-    Raises ValueError for marks that do not fit.
+    Raises RenderError for marks that do not fit.
     """
     found = {section.id: list(_own(section)) for section in sections}
-    of_pair = next((it for it in sections if _data(found[it.id], "proof")), None)
-    of_rest = next((it for it in sections if _data(found[it.id], "broken")), None)
+    having = [
+        next((it for it in sections if _data(found[it.id], kind) is not None), None)
+        for kind in ("proof", "broken")
+    ]
+    of_pair, of_rest = having
     if of_pair is None or of_rest is None:
         return None
     cells = found[of_pair.id]
-    for cell in cells:
-        if cell.cell_type == "code":
-            prepare(cell, of_pair.chapter)
-    link_marks(cells, ID)
+    try:
+        for cell in cells:
+            if cell.cell_type == "code":
+                prepare(cell, of_pair.chapter)
+        link_marks(cells, ID)
+    except ValueError as problem:
+        raise RenderError(f"{of_pair.chapter.path.name}: {problem}") from None
     title, _, lead = cells[0].source.partition("\n")
     legend = next(cell for cell in cells if "legend" in tags(cell))
     rest = found[of_rest.id]
@@ -123,7 +127,7 @@ def _data(cells: Sequence[NotebookNode], kind: str) -> Any:
 
 
 def _causes(measured: Sequence[Mapping[str, Any]]) -> list["Broken"]:
-    """Return the causes, after the program that is not broken: the pair, equal."""
+    """Return the causes, and before them the first pair, equal: nothing is broken."""
     if not measured:
         return []
     first = dict(measured[0])
