@@ -20,6 +20,10 @@ class Page:
     opens: bool = False
     ends: bool = False
 
+    def __deepcopy__(self, _: object) -> "Page":
+        """Return the page itself: nbconvert would copy all pages for each of them."""
+        return self
+
 
 def divide(sections: Sequence[Section]) -> list[Page]:
     """Return the pages in reading order.
@@ -46,3 +50,20 @@ def file_of(chapter: Chapter) -> str:
     """Return the name of the page that a chapter is in."""
     first = chapter.compares or chapter.number in MODELS
     return INDEX if first else f"{section_id(chapter.name)}.html"
+
+
+def names(chapters: Sequence[Chapter]) -> list[str]:
+    """Return the names of the pages that a report of these chapters would have.
+
+    Raises ValueError if two of its parts would have the same name.
+    """
+    taken = {INDEX, PROVENANCE}
+    for chapter in chapters:
+        own = f"{section_id(chapter.name)}.html"
+        if own in taken:
+            raise ValueError(
+                f"{chapter.path.name}: the report already has a part named "
+                f"{own.removesuffix('.html')!r}; rename the notebook"
+            )
+        taken.add(own)
+    return [INDEX, *{file_of(it) for it in chapters} - {INDEX}, PROVENANCE]

@@ -9,7 +9,7 @@ from pathlib import Path
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import resolve
 from kvt.report import pdf
-from kvt.report.book import INDEX, PROVENANCE, file_of
+from kvt.report.book import INDEX, names
 from kvt.report.plan import plan, read
 from kvt.report.provenance import gather, threads
 from kvt.report.render import Facts, pages, pages_of, single
@@ -43,8 +43,8 @@ def build(
     kernel starts. ExecutionError, RenderError and PrintError keep the older report.
     """
     chapters = read(notebooks)
-    wanted = [INDEX] if single_file else [PROVENANCE, *map(file_of, chapters)]
-    _reject_foreign(output, notebooks, wanted)
+    wanted = names(chapters)
+    _reject_foreign(output, notebooks, [INDEX] if single_file else wanted)
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
     name, reason = resolve(dataset)
     chapters = plan(chapters, name, parameters)
@@ -98,11 +98,11 @@ def _replace(staging: Path, output: Path, made: Sequence[str]) -> None:
     undone.
     """
     # Without --pdf, an older PDF would show another run.
-    names = {*PARTS, PDF, *_listed(output), *made}
+    moved = {*PARTS, PDF, *_listed(output), *made}
     old = staging / "old"
     old.mkdir()
     with contextlib.ExitStack() as undo:
-        for name in sorted(names, key=lambda name: (name == INDEX, name)):
+        for name in sorted(moved, key=lambda name: (name == INDEX, name)):
             for source, target in ((output, old), (staging, output)):
                 if (source / name).exists():
                     (source / name).replace(target / name)

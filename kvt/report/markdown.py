@@ -82,8 +82,12 @@ def section_id(name: str) -> str:
 
 def slug(text: str) -> str:
     """Return the words of a heading's HTML, joined by hyphens, for an id."""
-    plain = html.unescape(re.sub(r"<[^>]*>", "", text))
-    return "-".join(re.findall(r"\w+", plain.lower())) or "part"
+    return "-".join(re.findall(r"\w+", plain(text).lower())) or "part"
+
+
+def plain(markup: str) -> str:
+    """Return markup's text."""
+    return html.unescape(re.sub(r"<[^>]*>", "", markup))
 
 
 @functools.cache  # the same code is shown in several places
@@ -146,10 +150,12 @@ class _PageRenderer(IPythonRenderer):
         number = self.outline.numbers.get(self.section)
         if number and found.level == 2:
             text = f'<span class="number">{number}</span> {text}'
+        # Without a label, the link's name would be part of the heading's.
+        name = html.escape(" ".join(plain(text).split()))
         return (
-            f'<h{found.level} id="{found.id}">{text} <a class="anchor" '
-            f'href="#{found.id}" aria-label="Link to this heading">#</a>'
-            f"</h{found.level}>\n"
+            f'<h{found.level} id="{found.id}" aria-label="{name}">{text} '
+            f'<a class="anchor" href="#{found.id}" aria-label="Link to this heading">#'
+            f"</a></h{found.level}>\n"
         )
 
     def link(self, text: str, url: str, title: str | None = None) -> str:

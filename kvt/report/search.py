@@ -10,6 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
+HELPERS = "helpers"  # the id above code that many pages repeat: not indexed
 # Around the index in a page.
 PLACE = ('<template id="search-index">', "</template>")
 
@@ -34,6 +35,8 @@ def index(pages: Mapping[str, str]) -> str:
         body = page.partition("<main")[2].partition("</main>")[0]
         _, *found = _HEADING.split(_LEFT_OUT.sub(" ", body))
         for level, own, heading, text in zip(*[iter(found)] * 4, strict=True):
+            if own == HELPERS:
+                continue
             for word in sorted(set(_words(f"{heading} {text}"))):
                 places[word].append(len(parts))
             parts.append([number, int(level), own, _text(heading)])

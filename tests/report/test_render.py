@@ -70,7 +70,7 @@ def test_index_has_comparison_and_models_and_other_chapters_a_page_each() -> Non
         "optimizers-and-schedules.html",
         "provenance.html",
     ]
-    sections = re.findall(r'<h2 id="([\w-]+)"><?', pages["index.html"])
+    sections = re.findall(r'<h2 id="([\w-]+)"', pages["index.html"])
     assert sections[1:4] == ["comparison", "feedforward", "linear"]
     for file, text in pages.items():
         contents = text.partition('<nav class="contents"')[2].partition("</nav>")[0]
@@ -506,7 +506,8 @@ def test_markup_anywhere_in_a_notebook_cannot_run() -> None:
     own = [tag for tag in tags if not re.match(r"<(meta|link rel=\"icon\")", tag)]
     assert [tag for tag in own if forbidden.match(tag)] == []
     assert [tag for tag in tags if re.search(r"(?i)http-equiv=.?refresh", tag)] == []
-    assert [tag for tag in tags if re.search(r"(?i)[\s\"'/]on\w+\s*=", tag)] == []
+    bare = [re.sub(r'"[^"]*"', '""', tag) for tag in tags]  # values are only text
+    assert [tag for tag in bare if re.search(r"(?i)[\s\"'/]on\w+\s*=", tag)] == []
     assert [tag for tag in tags if "javascript:" in tag or " style=" in tag] == []
     assert "<img" not in markup
     assert "<meta" not in markup.split("<body>")[1].lower()

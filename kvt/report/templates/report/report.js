@@ -203,7 +203,7 @@
     const links = new Map(
       all("a", contents).map((link) => [decodeURIComponent(link.hash.slice(1)), link]),
     );
-    const headings = all("main :is(h2, h3, h4)").filter(({ id }) => links.has(id));
+    const headings = all("main :is(h1, h2, h3, h4)").filter(({ id }) => links.has(id));
     function update() {
       const line = innerHeight / 4;
       const passed = headings.filter(

@@ -112,10 +112,10 @@
     const { files, parts, words: known, places: packed } = await unpacked(
       find("#search-index").content.textContent,
     );
-    const documents = parts.map(([file, level, id, heading], number) => ({
+    const documents = parts.map(([file, level, target, heading], number) => ({
       id: number,
-      ...{ level, heading, words: [] },
-      href: `${files[file]}#${encodeURIComponent(id)}`,
+      ...{ level, target, heading, words: [] },
+      file: files[file],
       path: path(parts, number),
     }));
     known.forEach((word, index) => {
@@ -124,13 +124,13 @@
     for (const one of documents) one.words = one.words.join(" ");
     const engine = new MiniSearch({
       fields: ["heading", "path", "words"],
-      storeFields: ["heading", "path", "href", "level"],
+      storeFields: ["heading", "path", "file", "target", "level"],
       tokenize: tokens,
       searchOptions: {
         tokenize: words,
         boost: { heading: 6, path: 2 },
-        boostDocument: (id, term, { href, level }) =>
-          /-run-again$|#provenance/.test(href) ? 0.2 : 1 + 1 / level,
+        boostDocument: (id, term, { target, level }) =>
+          /-run-again$|^provenance/.test(target) ? 0.2 : 1 + 1 / level,
         prefix: (term) => term.length > 2,
         combineWith: "AND",
       },
@@ -197,8 +197,8 @@
   function highlight(terms) {
     if (!globalThis.Highlight || !CSS.highlights) return;
     CSS.highlights.delete("found");
-    if (!terms.length) return;
-    const literal = terms.map((term) => term.replace(/[^\p{L}\p{N}_]/gu, ""));
+    const literal = terms.map((term) => term.replace(/[^\p{L}\p{N}_]/gu, "")).filter(Boolean);
+    if (!literal.length) return;
     const word = new RegExp(`(?<![\\p{L}\\p{N}])(?:${literal.join("|")})`, "giu");
     const walker = document.createTreeWalker(find("main"), NodeFilter.SHOW_TEXT);
     const found = new Highlight();
@@ -229,8 +229,9 @@
     const panel = find("#found");
     const list = find("ol", panel);
     const output = find("output", panel);
-    const here = decodeURIComponent(location.pathname.split("/").pop()) || "index.html";
     let engine = null;
+    arrived();
+    if (!globalThis.DecompressionStream) return box.remove();
 
     function close() {
       panel.hidden = true;
@@ -238,13 +239,12 @@
       output.value = "";
     }
 
-    function result({ heading, path, href, terms }) {
-      const [file, hash] = href.split("#");
+    function result({ heading, path, file, target, terms }) {
       const link = make("a", {}, make("b", {}, heading));
       if (path) link.append(make("span", {}, path));
-      const own = file === here || all("main").some(() => document.getElementById(hash));
-      const words = encodeURIComponent(terms.join(" "));
-      link.href = own ? `#${hash}` : `${file}?find=${words}#${hash}`;
+      const own = document.getElementById(target) !== null;
+      const hash = `#${encodeURIComponent(target)}`;
+      link.href = own ? hash : `${file}?find=${encodeURIComponent(terms.join(" "))}${hash}`;
       link.addEventListener("click", (event) => {
         if (isForBrowser(event)) return;
         highlight(own ? terms : []);
@@ -271,7 +271,7 @@
 
     function told(results, instead, text) {
       const count = results.length;
-      const more = count > MOST ? `, the best ${MOST} of them` : "";
+      const more = count > MOST ? `, the best ${MOST}:` : "";
       if (!count) return `No place has “${text}”. The report's chapters:`;
       if (instead) return `${instead}. The nearest:`;
       return `${count} ${count === 1 ? "place" : "places"}${more}`;
@@ -315,7 +315,6 @@
       event.preventDefault();
       input.focus();
     });
-    arrived();
   }
 
   addEventListener("DOMContentLoaded", start);
