@@ -160,6 +160,7 @@ def paged(report: Path) -> Path:
         ),
         executed(
             markdown("## The loop of fit\n\nIt trains."),
+            *row("Rung"),
             name="00_inside_fit",
             title="Inside fit",
         ),
@@ -319,6 +320,7 @@ def test_committed_report_is_as_clean(
     visit: Visit, file: str, width: int, scheme: str
 ) -> None:
     tab = visit(width, color_scheme=scheme, file=COMMITTED / file)
+    tab.locator("details").evaluate_all("all => all.forEach(it => it.open = true)")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     assert found(few_of_a_look(), tab) == NOTHING
 
@@ -728,6 +730,9 @@ def test_pages_lead_to_each_other_with_and_without_javascript(
 
 
 def test_dialect_is_remembered_from_page_to_page(visit: Visit, paged: Path) -> None:
+    tab = visit(file=paged / "provenance.html")
+    assert tab.get_by_role("radio").count() == 0  # it has no code
+    assert not tab.locator("#fold").is_visible()
     tab = visit(file=paged / "index.html")
     tab.locator(".switch").get_by_text("TensorFlow 1").click()
     tab.get_by_role("link", name="Next").click()
