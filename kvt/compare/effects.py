@@ -164,18 +164,19 @@ def stage(effects: Iterable[Effect]) -> str:
     return STAGES[next(first, 4)]
 
 
-def seeds_differ(equal: EqualPair) -> float | None:
-    """Return how far the last accuracy differs between a pair's seeds, in points.
+def seeds_differ(equal: EqualPair) -> dict[str, float]:
+    """Return how far the last loss, and accuracy in points, differ between seeds.
 
-    The larger spread of training and validation; None for a model without accuracy.
+    Each is the larger spread of training and validation; a model without accuracy has
+    none.
     """
     histories = [one.history for one in equal.trained.values()]
-    spreads = [
-        np.ptp([history[name][-1] for history in histories])
-        for name in ("accuracy", "val_accuracy")
-        if name in histories[0]
-    ]
-    return 100 * float(max(spreads)) if spreads else None
+    found: dict[str, float] = {}
+    for name, unit in (("loss", 1), ("accuracy", 100)):
+        for key in histories[0].keys() & {name, f"val_{name}"}:
+            spread = unit * float(np.ptp([history[key][-1] for history in histories]))
+            found[name] = max(found.get(name, 0.0), spread)
+    return found
 
 
 def _last_metric(one: Trained, other: Trained, name: str) -> float | None:

@@ -1,4 +1,4 @@
-"""What section 09 shows: each cause's effect, the ranking, a card per cause."""
+"""What chapter 09 shows: each cause's effect, the ranking, a card per cause."""
 
 import ast
 import inspect
@@ -66,7 +66,7 @@ def effect(cause: Cause) -> Markdown:
 def cards(causes: Iterable[Cause]) -> Markdown:
     """Return a point per cause, by where it shows first: symptom, size, seeds' spread.
 
-    A cause that moves the accuracy no further than another seed does is marked.
+    A cause that moves loss and accuracy no further than another seed does is marked.
     """
     groups: dict[str, list[str]] = {}
     for cause in sorted(causes, key=lambda cause: STAGES.index(stage(cause.effects))):
@@ -88,11 +88,11 @@ def cards(causes: Iterable[Cause]) -> Markdown:
 def _within_seeds(cause: Cause) -> str:
     """Say how far seeds differ, if a cause that is not rounding changes no more."""
     spread = seeds_differ(cause.equal)
-    changed = _values(cause, "accuracy")
-    if stage(cause.effects) == STAGES[-1] or None in changed or spread is None:
+    if stage(cause.effects) == STAGES[-1] or "accuracy" not in spread:
         return ""
-    is_within = np.median(changed) <= spread
-    return f"seeds differ by {spread:.1f} points" if is_within else ""
+    medians = {name: np.median(_values(cause, name)) for name in spread}
+    is_within = all(medians[name] <= size for name, size in spread.items())
+    return f"seeds differ by {spread['accuracy']:.1f} points" if is_within else ""
 
 
 def no_effect(names: Sequence[str]) -> Table:

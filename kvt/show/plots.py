@@ -159,12 +159,14 @@ def _equal(curves: Iterable[Floats]) -> bool:
 def _history_finding(runs: Curves, quantities: Sequence[str]) -> str:
     """Say whether the curves coincide, or else where the loss ends."""
     quantity = "loss" if "loss" in quantities else quantities[0]
+    if not any(quantity in run for run in runs.values()):
+        quantity = f"val_{quantity}"
     epochs = _longest(runs)
     span = f"over {epochs} epochs" if epochs > 1 else "after 1 epoch"
     last = {label: run[quantity][-1] for label, run in runs.items() if quantity in run}
     if len(runs) == 1:
         (run,) = runs.values()
-        seen = f"val_{quantity}" if f"val_{quantity}" in run else quantity
+        seen = next(key for key in (f"val_{quantity}", quantity) if key in run)
         values = -run[seen] if "accuracy" in seen else run[seen]
         if not np.isfinite(values).any():
             return f"{seen} is no finite number {span}."

@@ -382,12 +382,14 @@ def test_a_trail_has_no_number_that_json_has_not(pair: GetPair) -> None:
     assert None not in found["keras_loss"]
 
 
-def test_seeds_differ_by_their_last_accuracies(pair: GetPair) -> None:
+def test_seeds_differ_by_their_last_metrics(pair: GetPair) -> None:
     equal = pair("network")
-    last = {
-        name: [one.history[name][-1] for one in equal.trained.values()]
-        for name in ("accuracy", "val_accuracy")
-    }
-    spread = max(max(values) - min(values) for values in last.values())
-    assert effects.seeds_differ(equal) == pytest.approx(100 * spread)
-    assert effects.seeds_differ(pair("linear regression")) is None
+    found = effects.seeds_differ(equal)
+    for name, unit in (("loss", 1), ("accuracy", 100)):
+        spreads = [
+            max(values) - min(values)
+            for key in (name, f"val_{name}")
+            for values in [[one.history[key][-1] for one in equal.trained.values()]]
+        ]
+        assert found[name] == pytest.approx(unit * max(spreads))
+    assert list(effects.seeds_differ(pair("linear regression"))) == ["loss"]

@@ -1,4 +1,4 @@
-"""How section 09 shows causes: sizes as text, sources without types."""
+"""How chapter 09 shows causes: sizes as text, sources without types."""
 
 import math
 from dataclasses import replace
@@ -16,7 +16,7 @@ def cause(
 ) -> Cause:
     """A cause; `seeds` are the last accuracies of the pair that it is measured on."""
     trained = {
-        seed: SimpleNamespace(history={"accuracy": [0.1, last], "loss": [1.0, 1.0]})
+        seed: SimpleNamespace(history={"accuracy": [0.1, last], "loss": [1.0, last]})
         for seed, last in enumerate(seeds)
     }
     equal: Any = SimpleNamespace(trained=trained)
@@ -83,9 +83,9 @@ def test_a_range_of_one_text_is_that_text() -> None:
 
 
 def test_a_card_marks_what_changes_no_more_than_another_seed() -> None:
-    effect = Effect(0, 0.1, 0.1, 1, 0.25, 3.0, 5)
+    effect = Effect(0, 0.1, 0.1, 1, 0.025, 3.0, 5)
     link = "- [A cause](09_why_results_differ.ipynb#A-cause) a"
-    size = "*loss 0.25, accuracy 3.0 points*"
+    size = "*loss 0.025, accuracy 3.0 points*"
     for seeds, mark in (
         ((0.80, 0.84), " **seeds differ by 4.0 points**"),
         ((0.80, 0.82), ""),
@@ -96,10 +96,15 @@ def test_a_card_marks_what_changes_no_more_than_another_seed() -> None:
 
 def test_rounding_is_not_marked_and_comes_last() -> None:
     rounding = Effect(0, 0, 1e-8, 1e-7, 1e-7, 0.0, 0)
-    first = Effect(1, 1, 1, 1, 1, 30.0, 9)
+    first = Effect(1, 1, 1, 1, 0.1, 30.0, 9)
     seeds = (0.5, 0.9)
     text = show.cards([cause(rounding, seeds=seeds), cause(first, seeds=seeds)]).text
     start, rounded = text.split("**Seen as rounding only**")
     assert start.startswith("**Seen before the first step**")
     assert "seeds differ by 40.0 points" in start
     assert "seeds" not in rounded
+
+
+def test_a_loss_that_changes_more_than_with_another_seed_is_not_marked() -> None:
+    effect = Effect(0, 0.1, 0.1, 1, 62.0, 3.0, 5)
+    assert "seeds" not in show.cards([cause(effect, seeds=(0.80, 0.84))]).text

@@ -227,6 +227,8 @@ def test_curves_that_differ_name_the_ends_and_a_single_run_its_best_epoch():
     assert plots.history(runs).alt == (
         "The curves differ over 2 epochs: loss ends lowest for Adam, highest for SGD."
     )
+    validated = {label: {"val_loss": run["loss"]} for label, run in runs.items()}
+    assert "val_loss ends lowest for Adam" in plots.history(validated).alt
     stopped = {"loss": [3, 2, 1], "val_loss": [3, 2, 2.5]}
     for key in ("loss", "accuracy"):
         sign = 1 if key == "loss" else -1
