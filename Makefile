@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
-report: $(VENV)/installed ## run every notebook and write reports/index.html
+report: $(VENV)/installed ## run every notebook and write reports/
 	@$(BIN)/kvt report
 
 # Distribute whole files: a notebook's cells share a kernel, a module its fixtures.

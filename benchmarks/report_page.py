@@ -1,7 +1,7 @@
 """How large the report is, and how long it takes to render and to load.
 
-Renders the executed notebooks in reports/ several times, and opens the page in Chromium
-several times. Run `make report` first. Writes report_page.md beside this file.
+Renders the executed notebooks in reports/ several times, and opens each page several
+times in Chromium. Run `make report` first. Writes report_page.md beside this file.
 """
 
 import os
@@ -18,59 +18,64 @@ from kvt.compare.results import NOTEBOOKS
 from kvt.report import pdf
 from kvt.report.plan import Chapter, read
 from kvt.report.provenance import gather
-from kvt.report.render import render
+from kvt.report.render import pages
 
 ROUNDS = 7
 REPORTS = Path(__file__).parents[1] / "reports"
 
 
-def rendering(chapters: list[Chapter]) -> tuple[str, list[float]]:
-    """Render several times; return the page and the seconds."""
+def rendering(chapters: list[Chapter]) -> tuple[dict[str, str], list[float]]:
+    """Render several times; return the pages and the seconds."""
     provenance = gather(NOTEBOOKS, REPORTS / "results")
     seconds = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
-        page = render(chapters, reason="as in the last report", provenance=provenance)
+        made = pages(chapters, reason="as in the last report", provenance=provenance)
         seconds.append(time.perf_counter() - started)
-    return page, seconds
+    return made, seconds
 
 
-def loading(page: str) -> list[float]:
-    """Open the page several times; return the seconds until it runs a script."""
-    seconds = []
+def loading(made: dict[str, str]) -> dict[str, list[float]]:
+    """Open each page several times; return the seconds until it runs a script."""
+    seconds: dict[str, list[float]] = {name: [] for name in made}
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as driver:
-        file = Path(directory) / "index.html"
-        file.write_text(page, encoding="utf-8")
         browser = driver.chromium.launch(
             executable_path=str(pdf.find_browser()), args=["--no-sandbox"]
         )
-        for _ in range(ROUNDS):
-            tab = browser.new_page()
-            started = time.perf_counter()
-            tab.goto(file.as_uri(), wait_until="load")
-            tab.evaluate("new Promise(requestAnimationFrame)")
-            seconds.append(time.perf_counter() - started)
-            tab.close()
+        for name, text in made.items():
+            file = Path(directory) / name
+            file.write_text(text, encoding="utf-8")
+            for _ in range(ROUNDS):
+                tab = browser.new_page()
+                started = time.perf_counter()
+                tab.goto(file.as_uri(), wait_until="load")
+                tab.evaluate("new Promise(requestAnimationFrame)")
+                seconds[name].append(time.perf_counter() - started)
+                tab.close()
         browser.close()
     return seconds
 
 
-def row(name: str, seconds: list[float]) -> str:
-    """Return a line of the table."""
+def row(name: str, size: float, seconds: list[float]) -> str:
+    """Return a line of the table; `size` is in bytes."""
     shown = (statistics.median(seconds), min(seconds), max(seconds))
-    return f"| {name} | {' | '.join(f'{each:.2f} s' for each in shown)} |"
+    times = " | ".join(f"{each:.2f} s" for each in shown)
+    return f"| {name} | {size / 1e6:.2f} MB | {times} |"
 
 
 def main() -> None:
-    page, rendered = rendering(read(REPORTS / "notebooks"))
-    text = f"""# The report's page
+    made, rendered = rendering(read(REPORTS / "notebooks"))
+    sizes = {name: len(text.encode()) for name, text in made.items()}
+    loads = loading(made)
+    rows = "\n".join(row(f"loading {it}", sizes[it], loads[it]) for it in made)
+    text = f"""# The report's pages
 
-{len(page.encode()) / 1e6:.2f} MB.
+| | size | median of {ROUNDS} | lowest | highest |
+| --- | ---: | ---: | ---: | ---: |
+{row("rendering all", sum(sizes.values()), rendered)}
+{rows}
 
-| | median of {ROUNDS} | lowest | highest |
-| --- | ---: | ---: | ---: |
-{row("rendering", rendered)}
-{row("loading, until it runs a script", loading(page))}
+A page is loaded when it runs a script.
 
 Python {platform.python_version()}, nbconvert {version("nbconvert")}, \
 {os.cpu_count()} threads, {platform.machine()}.

@@ -79,6 +79,7 @@ def report(options: argparse.Namespace) -> int:
         force=options.force,
         timeout=options.timeout,
         print_with=find_browser() if options.pdf else None,
+        single_file=options.single_file,
     )
     print(f"report: {page}")
     if options.pdf:
@@ -194,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset", choices=datasets, default="auto", help="auto: MNIST, else digits")
     add("-p", "--parameter", **pairs, help="set this parameter wherever it exists")
     add("--pdf", action="store_true", help="also print the report, with Chromium")
+    add("--single-file", action="store_true", help="write all pages as one file")
     add("--jobs", type=_count, help="notebooks run at once (default: one per core)")
     add("--force", action="store_true", help="run unchanged notebooks again, too")
     add("--timeout", **seconds, help="for each cell (default: 3600)")

@@ -83,6 +83,38 @@ def measure(
     return Cause(name, symptom, equal, part, function, effects, of_the_machine)
 
 
+def trail(equal: EqualPair, part: str, function: Callable[..., Any]) -> dict[str, Any]:
+    """Train with one part exchanged; return how it parts from Keras, by epoch.
+
+    Only the pair's first seed is used. `identical` and `distance`, the number of equal
+    weights and the largest difference of any weight, begin before the first epoch; the
+    metrics of both sides are those of the validation examples. Whatever is not finite
+    is None, as JSON has it.
+    """
+    seed, before = next(iter(equal.trained.items()))
+    after = equal.training.changed(**{part: function}).run(seed)[seed]
+    weights = [
+        [np.concatenate([w.ravel() for w in each]) for each in (one.start, *one.epochs)]
+        for one in (before, after)
+    ]
+    pairs = list(zip(*weights, strict=True))
+    held_back = "val_" if "val_loss" in before.history else ""
+    return {
+        "pair": equal.name,
+        "weights": weights[0][0].size,
+        "identical": [int((a == b).sum()) for a, b in pairs],
+        "distance": [_finite(_distance(a, b)) for a, b in pairs],
+    } | {
+        f"{side}_{name}": list(map(_finite, one.history[f"{held_back}{name}"]))
+        for side, one in (("keras", before), ("changed", after))
+        for name in ("loss", "accuracy")
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
 def verify_no_effect(
     name: str, equal: EqualPair, *, keras: Any = None, **change: Any
 ) -> None:
@@ -130,6 +162,21 @@ def stage(effects: Iterable[Effect]) -> str:
         return STAGES[5]
     first = (i for i, size in enumerate(sizes) if size >= ROUNDING)
     return STAGES[next(first, 4)]
+
+
+def seeds_differ(equal: EqualPair) -> dict[str, float]:
+    """Return how far the last loss, and accuracy in points, differ between seeds.
+
+    Each is the larger spread of training and validation; a model without accuracy has
+    none.
+    """
+    histories = [one.history for one in equal.trained.values()]
+    found: dict[str, float] = {}
+    for name, unit in (("loss", 1), ("accuracy", 100)):
+        for key in histories[0].keys() & {name, f"val_{name}"}:
+            spread = unit * float(np.ptp([history[key][-1] for history in histories]))
+            found[name] = max(found.get(name, 0.0), spread)
+    return found
 
 
 def _last_metric(one: Trained, other: Trained, name: str) -> float | None:

@@ -18,6 +18,7 @@ DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 COMMITTED = NOTEBOOKS / "results"
 MEASURED = {"seconds", "epoch_seconds", "versions"}
+METRICS = ("loss", "accuracy")
 
 # A type, a list of one type, or an object: {name: schema}. "*" stands for any names; a
 # name with "?" may be missing.
@@ -40,6 +41,19 @@ SCHEMA = {
     "parity": {"*": PARITY},
     "speed": {"*": {"*": {"examples": int, "epoch_seconds": [float]}}},
     "versions": {"*": str},
+}
+# What 09 measures of a few causes; numbers that are not finite are null.
+TRAIL = {
+    "pair": str,
+    "weights": int,
+    "identical": [int],
+    "distance": [object],
+    **{f"{side}_{name}": [object] for side in ("keras", "changed") for name in METRICS},
+    **dict.fromkeys(("line", "instead", "finding"), str),
+}
+CAUSES = {
+    **{name: SCHEMA[name] for name in ("notebook", "parameters", "data", "versions")},
+    "causes": {"*": TRAIL},
 }
 
 
@@ -71,13 +85,15 @@ def dialects(outcomes: Mapping[str, Outcome], notebook: str) -> dict[str, Any]:
 def count_lines(notebook: str) -> dict[str, int]:
     """Count lines of code in a committed notebook: of each dialect, of the program.
 
-    A cell belongs to its tag: keras, tf2, tf1 or program. Blank lines and comments do
-    not count. Raises FileNotFoundError if kvt is installed without its notebooks.
+    A cell belongs to its tag: keras, tf2, tf1 or program. Blank lines, comments and
+    cells tagged start, which repeat the others in short, do not count. Raises
+    FileNotFoundError if kvt is installed without its notebooks.
     """
     content = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())
     counts = dict.fromkeys((*DIALECTS, "program"), 0)
     for cell in content["cells"]:
-        for name in counts.keys() & set(cell["metadata"].get("tags", ())):
+        tags = set(cell["metadata"].get("tags", ()))
+        for name in counts.keys() & tags if "start" not in tags else ():
             lines = "".join(cell["source"]).splitlines()
             counts[name] += sum(bool(re.match(r"\s*[^\s#]", line)) for line in lines)
     return counts
@@ -87,15 +103,17 @@ def write(path: str, **document: Any) -> None:
     """Write a notebook's results to `path`, whole or not at all; "" writes nothing.
 
     `document` has the names of SCHEMA but `versions`: `dialects` from `dialects`,
-    `parity` by dialect, `speed` from `modes.Stopwatch`. `results_path` is left out of
-    the parameters. Raises ValueError if the schema does not match.
+    `parity` by dialect, `speed` from `modes.Stopwatch`; or the names of CAUSES.
+    `results_path` is left out of the parameters. Raises ValueError if the schema does
+    not match.
     """
     document["parameters"] = {
         name: value
         for name, value in document["parameters"].items()
         if name != "results_path"
     }
-    document["parity"] = {name: asdict(one) for name, one in document["parity"].items()}
+    for name, one in document.get("parity", {}).items():
+        document["parity"][name] = asdict(one)
     versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
     document["versions"] = {"python": platform.python_version()} | versions
     _check_results(document)
@@ -121,17 +139,31 @@ def read(path: str | Path) -> dict[str, Any]:
 
 
 def read_all(folder: str) -> list[dict[str, Any]]:
-    """Read a folder's results, sorted by name; "" stands for the committed results.
+    """Read a folder's models, sorted by name; "" stands for the committed results.
 
     Raises FileNotFoundError if the folder holds none, ValueError as `read` does.
     """
-    paths = sorted((Path(folder) if folder else COMMITTED).glob("*.json"))
-    if not paths:
+    models = [one for one in _documents(folder) if "dialects" in one]
+    if not models:
         raise FileNotFoundError(
             f"no results in {folder or COMMITTED}; it must hold JSON files; run the "
             "notebooks 01 to 04 with `-p results_path` into it first"
         )
-    return [read(path) for path in paths]
+    return models
+
+
+def read_causes(folder: str) -> dict[str, Any]:
+    """Read what a folder holds of causes, by name: CAUSES; empty if it holds none.
+
+    The folder is that of `read_all`. Raises ValueError as `read` does.
+    """
+    found = (one["causes"] for one in _documents(folder) if "causes" in one)
+    return {name: one for causes in found for name, one in causes.items()}
+
+
+def _documents(folder: str) -> list[dict[str, Any]]:
+    place = Path(folder) if folder else COMMITTED
+    return [read(path) for path in sorted(place.glob("*.json"))]
 
 
 def compare(a: Any, b: Any) -> list[str]:
@@ -159,11 +191,14 @@ def _differences(a: Any, b: Any, place: str) -> Iterator[str]:
 
 def _check_results(document: Any) -> None:
     """Check a document against the schema, and what its readers rely on."""
-    _check(document, SCHEMA, "results")
+    of_causes = isinstance(document, dict) and "causes" in document
+    _check(document, CAUSES if of_causes else SCHEMA, "results")
     if not re.fullmatch(r"\d\d_\w+", document["notebook"]):
         raise ValueError(
             f"results.notebook is {document['notebook']!r}; it must be like 01_name"
         )
+    if of_causes:
+        return
     if "graph" not in document["speed"].get("keras", {}):
         raise ValueError("results.speed.keras has no graph, which all modes refer to")
     for name, modes in document["speed"].items():

@@ -1,21 +1,23 @@
-"""The report: plan all notebooks, run them, render the page, replace the older one."""
+"""The report: plan all notebooks, run them, render the pages, replace older ones."""
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import resolve
 from kvt.report import keras_settings, pdf
+from kvt.report.book import INDEX, names
 from kvt.report.cache import WRITTEN, check_directory
 from kvt.report.plan import plan, read
 from kvt.report.provenance import gather, threads
-from kvt.report.render import render
+from kvt.report.render import Facts, pages, pages_of, single
 from kvt.report.run import Stage, run
 
-PAGE, PDF = "index.html", "kvt.pdf"
-PARTS = ("notebooks", *WRITTEN)  # directories beside the page
+PDF = "kvt.pdf"
+PARTS = ("notebooks", *WRITTEN)  # directories beside the pages
 CACHE = NOTEBOOKS.parent / "build" / "cache"  # ignored by git
 
 
@@ -30,19 +32,21 @@ def build(
     force: bool = False,
     timeout: int | None = None,
     print_with: str | None = None,
+    single_file: bool = False,
 ) -> Path:
-    """Run the notebooks and write the report; return the path of its page.
+    """Run the notebooks and write the report; return the path of its first page.
 
     `jobs` notebooks run at once, by default as many as there are cores; the number does
     not change the results. Runs in `cache` are not repeated, unless `force`.
-    No cell may take longer than `timeout` seconds.
-    `print_with` is the browser that prints the page to kvt.pdf.
+    No cell may take longer than `timeout` seconds. `print_with` is the browser that
+    prints all pages to kvt.pdf. `single_file` writes all pages as one file.
 
     ValueError (ParameterError) and FileNotFoundError reject invalid input before a
     kernel starts. ExecutionError, RenderError and PrintError keep the older report.
     """
     chapters = read(notebooks)
-    _reject_foreign(output, notebooks)
+    wanted = names(chapters)
+    _reject_foreign(output, notebooks, [INDEX] if single_file else wanted)
     check_directory(cache)
     keras_settings.check()
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
@@ -57,31 +61,54 @@ def build(
         stage = Stage(staging, output / "failed", cache, force, timeout)
         executed = run(chapters, stage, jobs or threads())
         provenance = gather(notebooks, staging / "results")
-        page = render(executed, reason=reason, provenance=provenance)
-        (staging / PAGE).write_text(page, encoding="utf-8")
+        facts: Facts = {"reason": reason, "provenance": provenance}
+        whole = single(executed, **facts) if single_file or print_with else ""
+        made = {INDEX: whole} if single_file else pages(executed, **facts)
+        for file, text in made.items():
+            (staging / file).write_text(text, encoding="utf-8")
         if print_with:
-            pdf.write(page, staging / PDF, browser=print_with)
-        _replace(staging, output)
+            pdf.write(whole, staging / PDF, browser=print_with)
+        _replace(staging, output, list(made))
     shutil.rmtree(output / "failed", ignore_errors=True)
-    return output / PAGE
+    return output / INDEX
 
 
-def _reject_foreign(output: Path, notebooks: Path) -> None:
-    """Raise FileExistsError if the report would replace what is not a report."""
+def _reject_foreign(output: Path, notebooks: Path, wanted: Sequence[str]) -> None:
+    """Raise FileExistsError if the report would replace what is not a report's."""
     taken = [name for name in PARTS if (output / name).exists()]
     fix = "the report replaces these; name another directory with --output"
     if notebooks.resolve() == (output / "notebooks").resolve():
         raise FileExistsError(f"{output} holds the notebooks themselves; {fix}")
-    if taken and not (output / PAGE).exists():
-        has = f"{', '.join(taken)}, and no {PAGE} of an earlier report"
+    if taken and not (output / INDEX).exists():
+        has = f"{', '.join(taken)}, and no {INDEX} of an earlier report"
+        raise FileExistsError(f"{output} has {has}; {fix}")
+    own = {INDEX, *_listed(output)}
+    foreign = [it for it in wanted if it not in own and (output / it).exists()]
+    if foreign:
+        has = f"{', '.join(foreign)}, which the report there does not list"
         raise FileExistsError(f"{output} has {has}; {fix}")
 
 
-def _replace(staging: Path, output: Path) -> None:
-    """Move the parts of the finished report into place, the page last."""
-    for part in (*PARTS, PDF):  # without --pdf, an older PDF would show another run
-        if (output / part).exists():
-            (output / part).replace(staging / f"old-{part}")
-        if (staging / part).exists():
-            (staging / part).replace(output / part)
-    (staging / PAGE).replace(output / PAGE)
+def _listed(output: Path) -> list[str]:
+    """Return the pages of the earlier report, as its first page lists them."""
+    index = output / INDEX
+    return pages_of(index.read_text("utf-8")) if index.is_file() else []
+
+
+def _replace(staging: Path, output: Path, made: Sequence[str]) -> None:
+    """Move the parts of the finished report into place, its first page last.
+
+    What belongs to the earlier report goes away. If a move fails, those before it are
+    undone.
+    """
+    # Without --pdf, an older PDF would show another run.
+    moved = {*PARTS, PDF, *_listed(output), *made}
+    old = staging / "old"
+    old.mkdir()
+    with contextlib.ExitStack() as undo:
+        for name in sorted(moved, key=lambda name: (name == INDEX, name)):
+            for source, target in ((output, old), (staging, output)):
+                if (source / name).exists():
+                    (source / name).replace(target / name)
+                    undo.callback((target / name).replace, source / name)
+        undo.pop_all()

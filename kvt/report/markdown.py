@@ -1,4 +1,4 @@
-"""Prose: the notebooks' Markdown, and its formulas, as HTML for one page."""
+"""Prose: the notebooks' Markdown, and its formulas, as HTML for a page."""
 
 import functools
 import html
@@ -22,8 +22,9 @@ _FORMULA_AND_POINT = re.compile(
 )
 # Consecutive blocks of code, each with a title.
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
-# Names, punctuation and space have the text's own color, and need no element.
-_PLAIN = re.compile(r'<span class="[npw]">(.*?)</span>', re.DOTALL)
+# Names, operators, punctuation and space have the text's own color, and need no
+# element: a quarter of a page's code would be markup.
+_PLAIN = re.compile(r'<span class="[nopw]">(.*?)</span>', re.DOTALL)
 
 # What a formula may become in MathML, which browsers draw without a script or font.
 _UNKNOWN_MACRO = re.compile(r"\\[A-Za-z]+")
@@ -46,9 +47,10 @@ class Heading:
 
 @dataclass
 class Outline:
-    """The page's headings so far, by section; and the number of each section."""
+    """The report's headings so far, by section; each section's number and file."""
 
     numbers: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     headings: dict[str, list[Heading]] = field(default_factory=dict)
 
     def add(self, section: str, wanted: int, text: str) -> Heading:
@@ -67,6 +69,12 @@ class Outline:
         there.append(Heading(wanted, level, own, text))
         return there[-1]
 
+    def address(self, section: str, fragment: str, seen_from: str) -> str:
+        """Return the link to a section, or to its heading, from a page's file."""
+        file = self.files[section]
+        target = f"{section}-{slug(fragment)}" if fragment else section
+        return f"#{target}" if file == seen_from else f"{file}#{target}"
+
 
 def section_id(name: str) -> str:
     """Return the id of a notebook's section: 03_some_network → some-network."""
@@ -75,8 +83,12 @@ def section_id(name: str) -> str:
 
 def slug(text: str) -> str:
     """Return the words of a heading's HTML, joined by hyphens, for an id."""
-    plain = html.unescape(re.sub(r"<[^>]*>", "", text))
-    return "-".join(re.findall(r"\w+", plain.lower())) or "part"
+    return "-".join(re.findall(r"\w+", plain(text).lower())) or "part"
+
+
+def plain(markup: str) -> str:
+    """Return markup's text."""
+    return html.unescape(re.sub(r"<[^>]*>", "", markup))
 
 
 @functools.cache  # the same code is shown in several places
@@ -117,6 +129,16 @@ def _dialect(name: str) -> str:
     return next((key for key, value in DIALECTS.items() if value == name), "")
 
 
+def _labeled(table: str) -> str:
+    """Note each value's column in it: on a phone, a row becomes a card."""
+    head, end, body = table.partition("</thead>")
+    columns = re.findall(r"<t[hd]\b[^>]*>(.*?)</t[hd]>", head, re.DOTALL)
+    names = itertools.cycle([re.sub(r"<[^>]*>", "", column) for column in columns])
+    return (
+        head + end + re.sub(r"<td\b", lambda _: f'<td data-label="{next(names)}"', body)
+    )
+
+
 class _PageRenderer(IPythonRenderer):
     """Demotes headings, converts formulas and links, and shows HTML as text."""
 
@@ -129,19 +151,22 @@ class _PageRenderer(IPythonRenderer):
         number = self.outline.numbers.get(self.section)
         if number and found.level == 2:
             text = f'<span class="number">{number}</span> {text}'
+        # Without a label, the link's name would be part of the heading's.
+        name = html.escape(" ".join(plain(text).split()))
         return (
-            f'<h{found.level} id="{found.id}">{text} <a class="anchor" '
-            f'href="#{found.id}" aria-label="Link to this heading">#</a>'
-            f"</h{found.level}>\n"
+            f'<h{found.level} id="{found.id}" aria-label="{name}">{text} '
+            f'<a class="anchor" href="#{found.id}" aria-label="Link to this heading">#'
+            f"</a></h{found.level}>\n"
         )
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
         notebook = re.fullmatch(r"(?:\./)?(\w+)\.ipynb(?:#(.*))?", url)
-        if notebook:  # in the page, notebooks are sections
+        if notebook:  # in the report, notebooks are sections
             section = section_id(notebook[1])
-            if section not in self.outline.numbers:
+            if section not in self.outline.files:
                 return text  # this report does not have that notebook
-            url = f"#{section}-{slug(notebook[2])}" if notebook[2] else f"#{section}"
+            here = self.outline.files.get(self.section, "")
+            url = self.outline.address(section, notebook[2] or "", here)
         return str(super().link(text, url, title))
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
@@ -158,7 +183,9 @@ class _PageRenderer(IPythonRenderer):
         return f'<div class="{classes}">{name}{source}</div>\n'
 
     def table(self, text: str) -> str:
-        return f'<div class="table" tabindex="0"><table>\n{text}</table></div>\n'
+        return (
+            f'<div class="table" tabindex="0"><table>\n{_labeled(text)}</table></div>\n'
+        )
 
     def table_cell(self, text: str, align: str = "", head: bool = False) -> str:
         # mistune would write a style attribute, which the page's policy blocks.

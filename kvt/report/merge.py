@@ -1,4 +1,4 @@
-"""Executed chapters → the page's sections and their rows, for the template."""
+"""Executed chapters → the report's sections and their rows, for the template."""
 
 import base64
 import copy
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvt.compare.results import DIALECTS
-from kvt.report import marks, notebooks
+from kvt.report import folds, marks, notebooks
 from kvt.report.markdown import section_id
 from kvt.report.marks import Idea
 from kvt.report.notebooks import NotebookNode, tags
@@ -17,7 +17,10 @@ from kvt.report.plan import READS, Chapter
 
 # Consecutive cells, and the row of dialects that follows them, by dialect.
 Block = tuple[list[NotebookNode], dict[str, NotebookNode]]
-UNSEEN = {"parameters", "injected-parameters"}  # the section's table shows them
+# The section's table shows the parameters, the first screen what is tagged `start`.
+UNSEEN = {"parameters", "injected-parameters", "start"}
+# The models' numbers, in reading order: one in full, then what differs in the others.
+MODELS = ("03", "01", "02", "04")
 
 
 class RenderError(ValueError):
@@ -26,32 +29,54 @@ class RenderError(ValueError):
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter in the page: its id, its cells in blocks, its notebook to download."""
+    """A chapter in a page: its id, its cells in blocks, its notebook to download.
+
+    `checks` are cells that neither explain nor show anything: they check parameters.
+    `open_folds` is the number of folded parts that reach the section's end.
+    """
 
     id: str
     chapter: Chapter
     blocks: list[Block]
+    checks: list[NotebookNode]
+    open_folds: int
     command: str
     download: str
 
+    @property
+    def title(self) -> str:
+        """The notebook's title, without Markdown's marks."""
+        first = str(self.chapter.notebook.cells[0].source).splitlines()[0]
+        return first.removeprefix("# ").replace("`", "").strip()
+
 
 def merge(chapters: Sequence[Chapter]) -> list[Section]:
-    """Return the page's sections, the comparison first.
+    """Return the report's sections: the comparison, the models, the others.
 
     Raises RenderError for a notebook without a title, with an error or output on
-    stderr, with marks that do not fit, or with two programs.
+    stderr, with marks or folds that do not fit, or with two programs.
     """
     sections = []
-    for chapter in sorted(chapters, key=lambda chapter: not chapter.compares):
+    for chapter in sorted(chapters, key=_place):
         own, download = section_id(chapter.name), notebooks.dumps(chapter.notebook)
         try:
             cells = _cells(chapter)
-            _link_marks(cells, own)
+            link_marks(cells, own)
+            checks = [cell for cell in cells if _is_check(cell)]
+            cells = [cell for cell in cells if not _is_check(cell)]
+            still_open = folds.fold(cells)
         except ValueError as problem:
             raise RenderError(f"{chapter.path.name}: {problem}") from None
-        more = command(chapter), _packed(download)
+        more = checks, still_open, command(chapter), packed(download)
         sections.append(Section(own, chapter, _blocks(cells), *more))
     return sections
+
+
+def _place(chapter: Chapter) -> tuple[bool, int, str]:
+    """Return what sorts chapters in reading order."""
+    model = chapter.number in MODELS
+    place = MODELS.index(chapter.number) if model else len(MODELS)
+    return not chapter.compares, place, chapter.name
 
 
 def _cells(chapter: Chapter) -> list[NotebookNode]:
@@ -60,10 +85,12 @@ def _cells(chapter: Chapter) -> list[NotebookNode]:
     if not originals or not originals[0].source.startswith("# "):
         raise ValueError("the first cell must be its '# Title'")
     shown = [it for it in originals if it.source.strip() and not tags(it) & UNSEEN]
+    # What a reader wants first may need the results of what is below it.
+    shown = shown[:1] + sorted(shown[1:], key=lambda it: "top" not in tags(it))
     cells = copy.deepcopy(shown)
     for cell in cells:
         if cell.cell_type == "code":
-            _prepare(cell, chapter)
+            prepare(cell, chapter)
     if sum("program" in cell.metadata for cell in cells) > 1:
         raise ValueError(
             f"more than one cell is tagged 'program'; tag one, which the page offers "
@@ -72,23 +99,29 @@ def _cells(chapter: Chapter) -> list[NotebookNode]:
     return cells
 
 
-def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
+def _is_check(cell: NotebookNode) -> bool:
+    """Whether a cell hides its input and has no output."""
+    own = {"hide-input"} == tags(cell) & {"hide-input", "program"}
+    return cell.cell_type == "code" and own and not cell.outputs
+
+
+def prepare(cell: NotebookNode, chapter: Chapter) -> None:
     """Note in a code cell's metadata what the template shows of it, and how."""
     if noise := notebooks.noise(cell):
         raise ValueError(f"cell {cell.source.strip().splitlines()[0]!r}: {noise}")
     if "hide-input" in tags(cell) or chapter.compares:
-        cell.metadata["transient"] = {"remove_source": True}  # nbconvert's own mark
+        cell.metadata["aside"] = True
     if "program" in tags(cell):
         program = f"{marks.without(cell.source).rstrip()}\n"
         filename = f"{chapter.name}.py"
-        cell.metadata["program"] = {"filename": filename, "download": _packed(program)}
+        cell.metadata["program"] = {"filename": filename, "download": packed(program)}
     for dialect in DIALECTS.keys() & tags(cell):
         cell.metadata["dialect"] = dialect
         # The page has a caption in place of the first line, "# Keras · Model".
         cell["source"] = re.sub(rf"\A# {DIALECTS[dialect]} ·.*\n+", "", cell.source)
 
 
-def _link_marks(cells: list[NotebookNode], section: str) -> None:
+def link_marks(cells: list[NotebookNode], section: str) -> None:
     """Take the marks out of a chapter's code, and note which lines had them."""
     names: dict[int, str] = {}
     for cell in cells:
@@ -107,8 +140,8 @@ def _link_marks(cells: list[NotebookNode], section: str) -> None:
         cell["source"], cell.metadata["ideas"] = marks.without(cell.source), ideas
 
 
-def _packed(text: str) -> str:
-    """Return a link that contains a file; the page's script decompresses it."""
+def packed(text: str) -> str:
+    """Return a link that contains a text; the page's script decompresses it."""
     content = base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
     return f"data:application/gzip;base64,{content}"
 

@@ -57,7 +57,7 @@ def _with_numbers(page: str, numbers: dict[str, int]) -> str:
 
     contents = page.index('<nav class="contents"')
     end = page.index("</nav>", contents)
-    entries = re.sub(r'(<a href="#([^"]+)">.*?)</a>', numbered, page[contents:end])
+    entries = re.sub(r'(<a href="#([^"]+)"[^>]*>.*?)</a>', numbered, page[contents:end])
     return page[:contents] + entries + page[end:]
 
 

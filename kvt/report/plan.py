@@ -39,8 +39,8 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """The chapter's number in the page; the comparison has none."""
-        return "" if self.compares else str(int(self.name[:2]))
+        """The chapter's number, as in its file's name; the comparison has none."""
+        return "" if self.compares else self.name[:2]
 
     @property
     def changed(self) -> dict[str, Value]:

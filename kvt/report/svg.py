@@ -8,7 +8,7 @@ from collections.abc import Iterator
 _DRAWN = {
     *("svg", "g", "defs", "symbol", "use", "marker", "clipPath", "mask", "pattern"),
     *("path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "image"),
-    *("text", "tspan", "linearGradient", "radialGradient", "stop"),
+    *("text", "tspan", "linearGradient", "radialGradient", "stop", "desc"),
 }
 _REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
 

@@ -1,7 +1,7 @@
 """What all figures share: their width, colors and axes.
 
-Colors keep a contrast of 3:1 on white and on #15181d. Text and axes take the page's
-own color.
+Colors keep a contrast of 3:1 on white and on #15181d. Those of the dialects belong to
+them alone. Text and axes take the page's own color.
 """
 
 from collections.abc import Sequence
@@ -14,35 +14,37 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from kvt.show.picture import INK
+from kvt.show.picture import INK, KERAS, TF1, TF2
 
 Floats = NDArray[np.float64]
-WIDTH = 440  # CSS px: 12 px text is still 9 px on a 360 px phone
-AMBER = "#d47f00"
-BLUE = "#2f66e0"
+WIDTH = 680  # CSS px: the report's column of text
+SMALL = 320  # its margin
+LARGE = 1080  # text and margin
+GREEN, MAGENTA = "#2f8f5b", "#c0509f"
 # Equal curves must be seen to be equal: a wide band, dashes on it, dots in their gaps.
 STYLES: dict[str, dict[str, Any]] = {
-    "Keras": {"color": AMBER, "linewidth": 8, "markersize": 16},
+    "Keras": {"color": KERAS, "linewidth": 8, "markersize": 16},
     "TensorFlow 2": {
-        "color": BLUE,
+        "color": TF2,
         "linewidth": 3,
         "linestyle": (0, (9, 8)),
         "markersize": 9,
     },
     "TensorFlow 1": {
-        "color": INK,
+        "color": TF1,
         "linewidth": 3.6,
         "linestyle": (4, (0.01, 16.99)),
         "dash_capstyle": "round",
         "markersize": 4,
     },
 }
-OTHERS = (AMBER, BLUE, "#2f8f5b", "#c0509f", "#7d7f86")
+OTHERS = (GREEN, MAGENTA, "#0f8a99", "#c65b3c", "#8468d8")
 LOOK = ["default", str(Path(__file__).with_name("figures.mplstyle"))]
 
 
-def panels(count: int, *, height: float = 150) -> tuple[Figure, list[Axes]]:
+def panels(count: int, *, height: float = 0) -> tuple[Figure, list[Axes]]:
     """Return a figure of panels, stacked: two side by side do not fit a phone."""
+    height = height or max(150, 260 / count)
     size = (WIDTH / 72, (count * height + 70) / 72)
     figure = Figure(figsize=size, layout="constrained")
     axes = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
@@ -68,16 +70,28 @@ def legend(figure: Figure, ax: Axes) -> None:
 
 
 def curve(
-    ax: Axes, label: str, order: int, values: Floats, first: int = 1, **options: Any
+    ax: Axes,
+    label: str,
+    order: int,
+    values: Floats,
+    first: int = 1,
+    *,
+    stairs: bool = False,
 ) -> None:
     """Draw values from the place `first` on; a single value is a dot.
 
-    Of a long curve, only as many values are drawn as the figure has pixels.
+    Of a long curve, only as many values are drawn as the figure has pixels. `stairs`
+    are values that hold until the next place: only changes are drawn, unless they are
+    so many that stairs would look like a slope.
     """
-    style = {"zorder": 2 + order / 10, **style_of(label, order), **options}
+    style = {"zorder": 2 + order / 10, **style_of(label, order)}
     if values.size == 1:  # one epoch has no line
         style = {"marker": "o", **style, "linestyle": ""}
     drawn = np.linspace(0, values.size - 1, min(values.size, WIDTH)).round().astype(int)
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+    if stairs and 2 * changes.size < WIDTH:
+        drawn = np.union1d(changes, [0, values.size - 1])
+        style["drawstyle"] = "steps-post"
     y = np.where(np.isfinite(values), values, np.nan)[drawn]
     ax.plot(first + drawn, y, label=label, clip_on=False, **style)
 

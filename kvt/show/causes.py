@@ -1,4 +1,4 @@
-"""What section 09 shows: each cause's effect, the ranking, the table of symptoms."""
+"""What chapter 09 shows: each cause's effect, the ranking, a card per cause."""
 
 import ast
 import inspect
@@ -12,9 +12,9 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from kvt.compare.effects import ROUNDING, STAGES, Cause, stage
+from kvt.compare.effects import ROUNDING, STAGES, Cause, seeds_differ, stage
 from kvt.compare.pairs import EqualPair
-from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, legend
+from kvt.show.canvas import GREEN, LARGE, LOOK, MAGENTA, legend
 from kvt.show.picture import INK, Picture, picture
 from kvt.show.sources import Markdown, beside, code
 from kvt.show.tables import Table
@@ -63,18 +63,36 @@ def effect(cause: Cause) -> Markdown:
     return Markdown(f"{shown}\n\n{Table(header, rows)._repr_markdown_()}")
 
 
-def symptoms(causes: Iterable[Cause]) -> Table:
-    """Return a row per cause, by where it shows first: symptom, cause, median size."""
-    rows = []
-    before = ""
+def cards(causes: Iterable[Cause]) -> Markdown:
+    """Return a point per cause, by where it shows first: symptom, size, seeds' spread.
+
+    A cause that moves loss and accuracy no further than another seed does is marked.
+    """
+    groups: dict[str, list[str]] = {}
     for cause in sorted(causes, key=lambda cause: STAGES.index(stage(cause.effects))):
-        place = stage(cause.effects)
         link = f"[{cause.name}]({NOTEBOOK}#{cause.name.replace(' ', '-')})"
-        sizes = [_size(cause, name)[0] for name in ("loss", "accuracy")]
-        rows.append(["" if place == before else place, cause.symptom, link, *sizes])
-        before = place
-    header = ["shows first", "what you see", "cause", "loss", "accuracy, points"]
-    return Table(header, rows, names=3)
+        size = f"loss {_size(cause, 'loss')[0]}"
+        if points := _size(cause, "accuracy")[0]:
+            size += f", accuracy {points} points"
+        mark = f" **{text}**" if (text := _within_seeds(cause)) else ""
+        place = groups.setdefault(stage(cause.effects), [])
+        place.append(f"- {link} {cause.symptom} *{size}*{mark}")
+    return Markdown(
+        "\n\n".join(
+            f"**Seen {place}**\n\n" + "\n".join(points)
+            for place, points in groups.items()
+        )
+    )
+
+
+def _within_seeds(cause: Cause) -> str:
+    """Say how far seeds differ, if a cause that is not rounding changes no more."""
+    spread = seeds_differ(cause.equal)
+    if stage(cause.effects) == STAGES[-1] or "accuracy" not in spread:
+        return ""
+    medians = {name: np.median(_values(cause, name)) for name in spread}
+    is_within = all(medians[name] <= size for name, size in spread.items())
+    return f"seeds differ by {spread['accuracy']:.1f} points" if is_within else ""
 
 
 def no_effect(names: Sequence[str]) -> Table:
@@ -102,9 +120,9 @@ def rank(effects: Mapping[str, Mapping[str, Sizes]]) -> Picture:
     names = sorted(effects, key=lambda n: [-np.median(effects[n][k]) for k in by_rank])
     ranked = {key: [effects[name].get(key, ()) for name in names] for key in _MARKS}
     with style.context(LOOK):
-        size = (WIDTH / 72, (17 * len(names) + 90) / 72)
+        size = (LARGE / 72, (22 * len(names) + 100) / 72)
         figure = Figure(figsize=size, layout="constrained")
-        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 3))
+        left, right = figure.subplots(1, 2, sharey=True, width_ratios=(7, 4))
         panels = ((left, ("weights", "loss"), -9), (right, ("accuracy",), -2))
         for ax, quantities, low in panels:
             ends = _decades(ax, [v for key in quantities for v in ranked[key]], low)
@@ -115,10 +133,12 @@ def rank(effects: Mapping[str, Mapping[str, Sizes]]) -> Picture:
             ax.tick_params(axis="x", length=0)
         left.set_title("weights, loss")
         right.set_title("accuracy, points")
+        _values_beside(left, "loss", ranked["loss"], "loss")
+        _values_beside(right, "median", ranked["accuracy"], "accuracy")
         left.set_yticks(range(len(names)), names)
         left.set_ylim(len(names) - 0.4, -0.6)
         legend(figure, left)
-        return picture(figure, _alt(effects))
+        return picture(figure, *_in_words(effects))
 
 
 def untyped(function: Part) -> str:
@@ -164,7 +184,7 @@ def _text(value: float, name: str, zero: str) -> str:
     if math.isinf(value):
         return "NaN"
     if name == "accuracy":
-        return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+        return f"{value:.1f}"  # one digit, or the column would jump
     if name != "predictions" and value < ROUNDING:
         return BELOW if value else zero
     return f"{float(f'{value:.2g}'):,g}"
@@ -174,8 +194,8 @@ def _text(value: float, name: str, zero: str) -> str:
 
 _MARKS: dict[str, dict[str, Any]] = {
     "weights": {"markersize": 9, "color": INK, "markerfacecolor": "none"},
-    "loss": {"markersize": 6, "color": AMBER},
-    "accuracy": {"markersize": 6, "color": BLUE},
+    "loss": {"markersize": 6, "color": GREEN},
+    "accuracy": {"markersize": 6, "color": MAGENTA},
 }
 
 
@@ -209,18 +229,36 @@ def _spread(ax: Axes, name: str, values: Sequence[Sizes], ends: Any) -> None:
     ax.hlines(rows, least, most, color=look["color"], linewidth=1.4, zorder=2)
 
 
-def _alt(effects: Mapping[str, Mapping[str, Sizes]]) -> str:
-    """Group by powers of ten, not by rank: near-ties would change the text."""
+def _values_beside(ax: Axes, title: str, values: Sequence[Sizes], name: str) -> None:
+    """Write each row's median to the right of the panel."""
+    ax.text(1.02, 1, title, transform=ax.transAxes, va="bottom")
+    for row, sizes in enumerate(values):
+        if sizes:
+            text = _text(float(np.median(sizes)), name, "0")
+            place: dict[str, Any] = {
+                "transform": ax.get_yaxis_transform(),
+                "va": "center_baseline",
+            }
+            ax.text(1.02, row, text, **place)
+
+
+def _in_words(effects: Mapping[str, Mapping[str, Sizes]]) -> tuple[str, str]:
+    """Return the finding, and the causes in groups.
+
+    Groups are powers of ten, not ranks: near-ties would change the text.
+    """
     groups: dict[str, list[str]] = {
-        "The loss by 0.1 or more": [],
-        "The loss by less": [],
-        "The accuracy alone": [],
-        "Both by less than 0.00001, by rounding": [],
+        "change the loss by 0.1 or more": [],
+        "change the loss by less": [],
+        "change the accuracy alone": [],
+        "change both by less than 0.00001, by rounding": [],
     }
     for name, sizes in effects.items():
         loss = np.median(sizes["loss"])
         accuracy = np.median(sizes.get("accuracy", 0))
         at = [loss >= 0.1, loss >= 1e-5, accuracy >= 1e-5, True].index(True)
         list(groups.values())[at].append(name)
-    listed = [f"{what}: {'; '.join(names)}." for what, names in groups.items() if names]
-    return f"What {len(effects)} causes change. {' '.join(listed)}"
+    listed = [f"{', '.join(of)} {what}." for what, of in groups.items() if of]
+    most, *_, least = map(len, groups.values())
+    of_all = f"in {most} of {len(effects)} causes, and only by rounding in {least}"
+    return f"The loss changes by 0.1 or more {of_all}.", " ".join(listed)

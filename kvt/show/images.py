@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
-from kvt.show.canvas import AMBER, BLUE, LOOK, WIDTH, Floats, panels
+from kvt.show.canvas import GREEN, LOOK, MAGENTA, SMALL, Floats, panels
 from kvt.show.picture import INK, Picture, picture
 from kvt.show.sources import Markdown
 
@@ -25,14 +25,15 @@ def digits(images: ArrayLike, y: ArrayLike) -> Picture:
     y: the labels, one-hot (n, classes).
     """
     names = [str(label) for label in np.argmax(y, axis=1)]
-    alt = f"{len(names)} handwritten digits, labeled {', '.join(names)}."
-    return _ink_tiles(images, [(name,) for name in names], 10, alt)
+    finding = f"{len(names)} handwritten digits of {len(set(names))} classes."
+    data = f"Their labels: {', '.join(names)}."
+    return _ink_tiles(images, [(name,) for name in names], 5, finding, data)
 
 
 def mistakes(
     images: ArrayLike, y: ArrayLike, probabilities: ArrayLike
 ) -> Picture | Markdown:
-    """Show the ten misclassified examples with the highest confidence, worst first.
+    """Show the eight misclassified examples with the highest confidence, worst first.
 
     images and y: as for `digits`; probabilities: (n, classes). "4, not 9" is an example
     labeled 4 and taken for a 9.
@@ -42,13 +43,16 @@ def mistakes(
     wrong = np.flatnonzero(guesses != labels)
     if not wrong.size:
         return Markdown(f"No mistakes: all {len(p)} examples are classified correctly.")
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:10]
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:8]
     pairs = [f"{labels[i]}, not {guesses[i]}" for i in worst]
     titles = [*zip(pairs, map(_percent, confidence[worst]), strict=True)]
     # Sorted: a near-tie in confidence would otherwise change the text.
     counted = [f"{pair} ({n}×)" for pair, n in sorted(Counter(pairs).items())]
-    alt = f"The {worst.size} surest mistakes: {'; '.join(counted)}."
-    return _ink_tiles(np.asarray(images)[worst], titles, 5, alt)
+    data = f"The {worst.size} surest mistakes: {'; '.join(counted)}."
+    (most, n), *others = Counter(pairs).most_common()
+    often = f", most often {most}" if n > max([1, *(n for _, n in others)]) else ""
+    finding = f"Sure, and wrong: the worst of {wrong.size} mistakes{often}."
+    return _ink_tiles(np.asarray(images)[worst], titles, 4, finding, data)
 
 
 def confusion(y: ArrayLike, probabilities: ArrayLike) -> Picture:
@@ -66,7 +70,8 @@ def confusion(y: ArrayLike, probabilities: ArrayLike) -> Picture:
     # The root lifts rare errors; text on 0.6 of the color stays legible.
     shade = 0.6 * np.sqrt(errors / max(1, errors.max()))
     with style.context(LOOK):
-        figure, (ax,) = panels(1, height=WIDTH * 0.94)
+        figure, (ax,) = panels(1, height=380)
+        figure.set_figwidth(440 / 72)
         ax.imshow(_diverging(shade), interpolation="none", aspect="auto", clip_on=False)
         ax.set_title("predicted", fontweight="normal", loc="center")
         ax.set_ylabel("label")
@@ -79,30 +84,34 @@ def confusion(y: ArrayLike, probabilities: ArrayLike) -> Picture:
             place: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
             text = str(counts[row, column])
             ax.text(column, row, text, fontsize=11, alpha=muted, **place)
-        return picture(figure, _confusion_alt(counts, errors))
+        rows = [
+            f"{label}: {', '.join(map(str, row))}." for label, row in enumerate(counts)
+        ]
+        return picture(
+            figure,
+            _confusion_finding(counts, errors),
+            f"Counts by label. {' '.join(rows)}",
+        )
 
 
 def class_weights(weights: ArrayLike) -> Picture:
     """Show what each class looks for: weights (784, classes) as images, one scale."""
     images = _units(weights)
     titles = [(str(label),) for label in range(len(images))]
-    alt = f"The weights of the {len(images)} classes as images, one for each class."
-    return _signed_tiles(images, titles, 5, alt)
+    return _signed_tiles(images, titles, 5, f"the {len(images)} classes")
 
 
 def hidden_weights(weights: ArrayLike) -> Picture:
     """Show what each hidden unit looks for: weights (784, units), on one scale."""
     images = _units(weights)
-    alt = f"The weights of {len(images)} hidden units as images, one for each unit."
-    return _signed_tiles(images, [()] * len(images), 8, alt)
+    return _signed_tiles(images, [()] * len(images), 8, f"{len(images)} hidden units")
 
 
 def filters(kernels: ArrayLike) -> Picture:
     """Show convolution kernels (height, width, 1, n) as n small images, one scale."""
     images = np.moveaxis(np.squeeze(kernels, 2), -1, 0)
     n, height, width = images.shape
-    alt = f"The {n} filters of {height} by {width} as images."
-    return _signed_tiles(images, [()] * len(images), 8, alt)
+    return _signed_tiles(images, [()] * n, 8, f"{n} filters of {height} by {width}")
 
 
 def _units(weights: ArrayLike) -> Floats:
@@ -116,13 +125,13 @@ def _grid(
     """Arrange images (n, h, w) on one canvas, in image pixels, below their titles."""
     n, h, w = images.shape
     gap = max(1, w // 9)
-    scale = WIDTH / (columns * (w + gap))  # CSS px for an image pixel
+    scale = SMALL / (columns * (w + gap))  # CSS px for an image pixel
     lines = len(titles[0])
-    head = int(np.ceil((lines * 15 + 8) / scale)) if lines else 0
+    head = int(np.ceil((lines * 18 + 8) / scale)) if lines else 0
     rows = -(-n // columns)
     canvas = np.zeros((rows * (h + gap + head), columns * (w + gap)))
     height = canvas.shape[0] * scale
-    figure = Figure(figsize=(WIDTH / 72, (height + foot) / 72))
+    figure = Figure(figsize=(SMALL / 72, (height + foot) / 72))
     ax = figure.add_axes((0, foot / (height + foot), 1, height / (height + foot)))
     ax.set(xlim=(0, canvas.shape[1]), ylim=(canvas.shape[0], 0))
     ax.axis("off")
@@ -132,23 +141,27 @@ def _grid(
         canvas[top : top + h, left : left + w] = image
         corners.append((top, left))
         for up, text in enumerate(reversed(title)):
-            y = top - (up * 15 + 4) / scale
+            y = top - (up * 18 + 4) / scale
             ax.text(left + w / 2, y, text, ha="center", va="baseline")
     return figure, ax, canvas, corners
 
 
-def _ink_tiles(images: ArrayLike, titles: Titles, columns: int, alt: str) -> Picture:
+def _ink_tiles(
+    images: ArrayLike, titles: Titles, columns: int, finding: str, data: str
+) -> Picture:
     """Draw images in [0, 1] in the page's text color on its background."""
     with style.context(LOOK):
         pixels = np.asarray(images, np.float64).reshape(-1, 28, 28)
         figure, ax, canvas, _ = _grid(pixels, titles, columns)
         _paint(ax, np.repeat(canvas[:, :, None], 3, axis=2).clip(0, 1), gid="ink")
-        return picture(figure, alt)
+        return picture(figure, finding, data)
 
 
-def _signed_tiles(images: Floats, titles: Titles, columns: int, alt: str) -> Picture:
-    """Draw signed images on one scale: amber above 0, blue below, transparent at 0."""
+def _signed_tiles(images: Floats, titles: Titles, columns: int, what: str) -> Picture:
+    """Draw signed images on one scale: green above 0, magenta below, nothing at 0."""
     images = images.astype(np.float64)
+    positive = float(np.mean(images > 0))
+    finding = f"{_percent(positive)} of the weights of {what} are positive (green)."
     # A few large weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
     with style.context(LOOK):
@@ -165,7 +178,8 @@ def _signed_tiles(images: Floats, titles: Titles, columns: int, alt: str) -> Pic
         ends = (f"≤ \N{MINUS SIGN}{limit:.2g}", "0", f"≥ {limit:.2g}")
         for x, text in zip((0, 0.5, 1), ends, strict=True):
             bar.text(x, -0.4, text, transform=bar.transAxes, ha="center", va="top")
-        return picture(figure, f"{alt} Amber is positive, blue negative.")
+        data = f"From {images.min():.2g} to {images.max():.2g}; magenta is negative."
+        return picture(figure, finding, data)
 
 
 def _paint(ax: Axes, colors: Floats, gid: str | None = None) -> None:
@@ -177,9 +191,9 @@ def _paint(ax: Axes, colors: Floats, gid: str | None = None) -> None:
 
 
 def _diverging(values: Floats) -> Floats:
-    """RGBA (h, w, 4): amber for 1, blue for -1, in 10 steps, to spare bytes."""
+    """RGBA (h, w, 4): green for 1, magenta for -1, in 10 steps, to spare bytes."""
     alpha = np.round(10 * np.abs(values).clip(0, 1)) / 10
-    rgb = np.where(values[..., None] > 0, to_rgb(AMBER), to_rgb(BLUE))
+    rgb = np.where(values[..., None] > 0, to_rgb(GREEN), to_rgb(MAGENTA))
     return np.dstack([rgb, alpha])
 
 
@@ -188,10 +202,10 @@ def _percent(p: float) -> str:
     return "> 99 %" if 0.995 <= p < 1 else f"{100 * p:.0f} %"
 
 
-def _confusion_alt(counts: NDArray[np.int64], errors: NDArray[np.int64]) -> str:
+def _confusion_finding(counts: NDArray[np.int64], errors: NDArray[np.int64]) -> str:
     right = np.trace(counts) / max(1, counts.sum())
-    alt = f"Confusion matrix: {_percent(right)} of the examples on the diagonal"
+    finding = f"{_percent(right)} of the predictions are right (the diagonal)"
     if not errors.any():
-        return f"{alt}, no errors."
+        return f"{finding}; there is no error."
     label, guess = np.unravel_index(errors.argmax(), errors.shape)
-    return f"{alt}; the most frequent error is {label} taken for {guess}."
+    return f"{finding}; the most frequent error is {label} taken for {guess}."

@@ -10,8 +10,9 @@ from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import ArrayLike
 
 from kvt.show import canvas
-from kvt.show.canvas import LOOK, WIDTH, Floats, join_names
+from kvt.show.canvas import LOOK, Floats, join_names
 from kvt.show.picture import FONT, INK, Picture, picture
+from kvt.show.sources import Markdown
 
 Runs = Mapping[str, Mapping[str, Sequence[float]]]
 Curves = dict[str, dict[str, Floats]]
@@ -39,14 +40,14 @@ def history(histories: Runs) -> Picture:
                 _name_ends(ax, *(both[0][key][-1] for key in pair))
         canvas.whole_numbers(axes[-1], "epoch", 1, _longest(runs))
         canvas.legend(figure, axes[0])
-        return picture(figure, _history_alt(runs, quantities))
+        return picture(figure, _history_finding(runs, quantities), _listed(runs))
 
 
 def rates(schedules: Runs) -> Picture:
     """Draw the learning rate that each run uses at each step, one panel per schedule.
 
     schedules: label -> schedule -> one rate per step, from step 0 on. A rate holds for
-    its whole step, so a short run's curves are stairs.
+    its whole step, so curves are stairs while a stair is wide enough to be seen.
     """
     runs = _curves(schedules)
     names = list(dict.fromkeys(name for run in runs.values() for name in run))
@@ -56,21 +57,25 @@ def rates(schedules: Runs) -> Picture:
             ax.set_title(name)
             for order, (label, run) in enumerate(runs.items()):
                 if name in run:
-                    # Where a step is narrower than two pixels, stairs are not seen.
-                    stairs = "steps-post" if 2 * run[name].size < WIDTH else "default"
-                    canvas.curve(ax, label, order, run[name], 0, drawstyle=stairs)
+                    canvas.curve(ax, label, order, run[name], 0, stairs=True)
         canvas.whole_numbers(axes[-1], "step", 0, _longest(runs) - 1)
         canvas.legend(figure, axes[0])
-        return picture(figure, _rates_alt(runs, names))
+        return picture(figure, _rates_finding(runs, names), _rates_in_words(runs))
 
 
-def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture:
+def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture | Markdown:
     """Draw how far each run's weights are from Keras's, by epoch.
 
     ulps: label -> the largest distance of any weight after each epoch, in units in the
     last place (ulp), 0 or more. The scale is logarithmic above 1; 0 has its own line.
+    Where nothing but zeros would be drawn, a sentence says so.
     """
     runs = {label: np.asarray(values, np.float64) for label, values in ulps.items()}
+    epochs = max(values.size for values in runs.values())
+    if not any(values.any() for values in runs.values()):
+        when = f"in all {epochs} epochs" if epochs > 1 else "after 1 epoch"
+        rest = f"of {join_names([*runs])}: every weight has the bits of Keras's."
+        return Markdown(f"**0 ulp {when}** {rest}")
     top = max(1, *map(_exponent, runs.values()))
     ticks = range(0, top + 1, 1 + top // 5)
     names = [f"{10**t:,}" if t < 5 else f"1e{t}" for t in ticks]
@@ -84,9 +89,10 @@ def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture:
         ax.set_ylim(-0.35, 10.0**top * 1.5)
         for order, (label, distances) in enumerate(runs.items()):
             canvas.curve(ax, label, order, distances)
-        canvas.whole_numbers(ax, "epoch", 1, max(v.size for v in runs.values()))
+        canvas.whole_numbers(ax, "epoch", 1, epochs)
         canvas.legend(figure, ax)
-        return picture(figure, _agreement_alt(runs))
+        by_epoch = {label: {"ulp": values} for label, values in runs.items()}
+        return picture(figure, _agreement_finding(runs), _listed(by_epoch))
 
 
 def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Picture:
@@ -97,13 +103,13 @@ def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Pi
     """
     xs, ys = (np.asarray(v, np.float64).reshape(-1) for v in (x, y))
     ends = np.array([xs.min(), xs.max()])
-    equations = []
+    equations = {}
     with style.context(LOOK):
-        figure, (ax,) = canvas.panels(1, height=230)
+        figure, (ax,) = canvas.panels(1)
         for order, (label, pair) in enumerate(lines.items()):
             w, b = (float(np.asarray(v).item()) for v in pair)
             equation = f"y = {w:.2f} x {'-' if b < 0 else '+'} {abs(b):.2f}"
-            equations.append(f"{label} {equation}")
+            equations[label] = equation
             look = canvas.style_of(label, order)
             ax.plot(ends, w * ends + b, label=f"{label}: {equation}", **look)
         rings: dict[str, Any] = {"ms": 13, "mfc": "none", "mec": INK, "alpha": 0.5}
@@ -112,8 +118,12 @@ def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Pi
         ax.set_title("y", fontweight="normal")
         ax.legend(loc="best", fontsize=FONT)
         ax.grid(visible=False)  # it would run through the legend
-        alt = f"{xs.size} examples and the fitted lines: {'; '.join(equations)}."
-        return picture(figure, alt)
+        fitted = {*equations.values()}
+        same = f"the line {min(fitted)}"
+        what = same if len(fitted) == 1 else f"{len(fitted)} different lines"
+        finding = f"{join_names([*equations])} fit {what} to {xs.size} examples."
+        named = [f"{label}: {equation}." for label, equation in equations.items()]
+        return picture(figure, finding, " ".join(named))
 
 
 def _curves(runs: Runs) -> Curves:
@@ -146,40 +156,84 @@ def _equal(curves: Iterable[Floats]) -> bool:
     return all(np.array_equal(first, curve, equal_nan=True) for curve in rest)
 
 
-def _history_alt(runs: Curves, quantities: Sequence[str]) -> str:
-    keys = {key for run in runs.values() for key in run}
-    same = all(run.keys() == keys for run in runs.values()) and all(
-        _equal(run[key] for run in runs.values()) for key in keys
-    )
-    verdict = "coincide exactly" if same else "differ"
-    tail = f"; the curves {verdict}" if len(runs) > 1 else ""
+def _history_finding(runs: Curves, quantities: Sequence[str]) -> str:
+    """Say whether the curves coincide, or else where the loss ends."""
+    quantity = "loss" if "loss" in quantities else quantities[0]
+    if not any(quantity in run for run in runs.values()):
+        quantity = f"val_{quantity}"
     epochs = _longest(runs)
     span = f"over {epochs} epochs" if epochs > 1 else "after 1 epoch"
-    what, names = join_names(quantities), join_names([*runs])
-    return f"{what.capitalize()} {span} for {names}{tail}."
+    last = {label: run[quantity][-1] for label, run in runs.items() if quantity in run}
+    if len(runs) == 1:
+        (run,) = runs.values()
+        seen = next(key for key in (f"val_{quantity}", quantity) if key in run)
+        values = -run[seen] if "accuracy" in seen else run[seen]
+        if not np.isfinite(values).any():
+            return f"{seen} is no finite number {span}."
+        return f"{seen} is best after epoch {np.nanargmin(values) + 1} of {epochs}."
+    if _coincide(runs):
+        return f"The curves of {join_names([*runs])} coincide exactly {span}."
+    low, high = (f(last, key=lambda label: last[label]) for f in (min, max))
+    ends = f"{quantity} ends lowest for {low}, highest for {high}"
+    return f"The curves differ {span}: {ends}."
 
 
-def _rates_alt(runs: Curves, names: Sequence[str]) -> str:
-    """Describe each schedule, rounded so that every processor gives the same text."""
-    parts = []
-    for name in names:
-        first, *rest = curves = [run[name] for run in runs.values() if name in run]
-        verdict = ("; the same" if _equal(curves) else "; not the same") if rest else ""
-        ends = f"{first[0]:.2g} to {first[-1]:.2g}, at most {first.max():.2g}"
-        parts.append(f"{name[:1].upper()}{name[1:]}: {ends}{verdict}")
-    return f"Learning rates by step for {join_names([*runs])}. {'. '.join(parts)}."
+def _coincide(runs: Curves) -> bool:
+    keys = {key for run in runs.values() for key in run}
+    return all(run.keys() == keys for run in runs.values()) and all(
+        _equal(run[key] for run in runs.values()) for key in keys
+    )
 
 
-def _agreement_alt(runs: Mapping[str, Floats]) -> str:
-    parts = [
-        f"{label}: at most {10 ** _exponent(distances):,}"
-        if distances.any()
-        else f"{label}: 0 after every epoch, bit for bit"
-        for label, distances in runs.items()
+def _rates_finding(runs: Curves, names: Sequence[str]) -> str:
+    labels, steps = join_names([*runs]), _longest(runs)
+    if len(runs) == 1:
+        return f"{len(names)} schedules of {labels}, by step."
+    differ = [
+        name
+        for name in names
+        if not _equal([run[name] for run in runs.values() if name in run])
     ]
-    return f"Distance from Keras's weights, in ulp. {'; '.join(parts)}."
+    if differ:
+        return f"{labels} differ in {join_names(differ)}."
+    return f"{labels} use the same rate at each of {steps:,} steps."
+
+
+def _rates_in_words(runs: Curves) -> str:
+    return " ".join(
+        f"{label}, {name}: {rates[0]:.2g} to {rates[-1]:.2g}, top {rates.max():.2g}."
+        for label, run in runs.items()
+        for name, rates in run.items()
+    )
+
+
+def _agreement_finding(runs: Mapping[str, Floats]) -> str:
+    """Bound each distance by a power of ten: it may depend on the processor."""
+    bounds = {
+        label: f"by at most {10 ** _exponent(distances):,} ulp"
+        for label, distances in runs.items()
+        if distances.any()
+    }
+    equal = [label for label in runs if label not in bounds]
+    parts = [f"{label} differs from Keras {bound}" for label, bound in bounds.items()]
+    if equal:
+        parts.append(f"{join_names(equal)} by no bit")
+    return f"{join_names(parts)}."
 
 
 def _exponent(distances: Floats) -> int:
     """The least power of ten that is not below any distance."""
     return len(str(int(distances.max()) - 1)) if distances.max() > 1 else 0
+
+
+def _listed(runs: Curves) -> str:
+    """Return every curve in words: its values by epoch."""
+    return " ".join(
+        f"{label}, {key} by epoch: {', '.join(map(_number, values))}."
+        for label, run in runs.items()
+        for key, values in run.items()
+    )
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if np.isfinite(value) else "no number"

@@ -351,3 +351,45 @@ def test_a_switch_with_an_effect_is_found_out(
 ) -> None:
     with pytest.raises(parity.ParityError, match="'Guilty', seed 3, changed"):
         effects.verify_no_effect("Guilty", pair("network"), **switch)
+
+
+# By epoch
+
+
+def test_a_trail_begins_equal_and_counts_what_stays_so(pair: GetPair) -> None:
+    equal = pair("network")
+    same = effects.trail(equal, "batches", parts.keras_order)
+    assert same["identical"] == [same["weights"]] * 3
+    assert same["distance"] == [0.0] * 3
+    assert same["changed_loss"] == same["keras_loss"]
+    assert same["keras_loss"] == equal.trained[SEEDS[0]].history["val_loss"]
+
+    other = effects.trail(equal, "batches", stored_order)
+    assert other["identical"][0] == other["weights"] == 25_450
+    assert 0 < other["identical"][1] < 25_450
+    assert other["distance"][0] == 0 < other["distance"][1]
+    assert other["changed_accuracy"] != other["keras_accuracy"]
+    assert other["pair"] == "network"
+
+
+def test_a_trail_has_no_number_that_json_has_not(pair: GetPair) -> None:
+    def infinite(losses: Any, batch_size: int) -> Any:
+        return tf.reduce_mean(losses) * np.inf
+
+    found = effects.trail(pair("network"), "reduce", infinite)
+    assert found["distance"][1:] == [None, None]
+    assert found["changed_loss"] == [None, None]
+    assert None not in found["keras_loss"]
+
+
+def test_seeds_differ_by_their_last_metrics(pair: GetPair) -> None:
+    equal = pair("network")
+    found = effects.seeds_differ(equal)
+    for name, unit in (("loss", 1), ("accuracy", 100)):
+        spreads = [
+            max(values) - min(values)
+            for key in (name, f"val_{name}")
+            for values in [[one.history[key][-1] for one in equal.trained.values()]]
+        ]
+        assert found[name] == pytest.approx(unit * max(spreads))
+    assert list(effects.seeds_differ(pair("linear regression"))) == ["loss"]

@@ -378,9 +378,10 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path: Path) -> None:
 
 
 def test_an_empty_name_stands_for_the_committed_run() -> None:
-    committed = sorted(p.stem for p in results.COMMITTED.glob("*.json"))
+    committed = sorted(p.stem for p in results.COMMITTED.glob("0[1-4]_*.json"))
     assert [run["notebook"] for run in results.read_all("")] == committed
     assert "01_linear_regression" in committed
+    assert "Not shuffled" in results.read_causes("")
 
 
 @pytest.mark.parametrize("name", ["", "missing"])
@@ -394,6 +395,60 @@ def test_a_folder_with_a_broken_result_is_rejected(path: Path) -> None:
     (path.parent / "02_broken.json").write_text("{")
     with pytest.raises(ValueError, match=r"02_broken\.json does not hold"):
         results.read_all(str(path.parent))
+
+
+# Causes, of 09
+
+TRAIL = {
+    "pair": "network",
+    "weights": 3,
+    "identical": [3, 1],
+    "distance": [0.0, None],
+    "keras_loss": [0.5],
+    "keras_accuracy": [1.0],
+    "changed_loss": [None],
+    "changed_accuracy": [0.25],
+    "line": "a = 1",
+    "instead": "a = 2",
+    "finding": "It diverges.",
+}
+
+
+def of_causes(**changed: Any) -> dict[str, Any]:
+    kept = ("parameters", "data")
+    shared = {name: one for name, one in arguments().items() if name in kept}
+    causes = {"Sum": {**TRAIL, **changed}}
+    return shared | {"notebook": "09_why", "causes": causes}
+
+
+def test_causes_are_read_apart_from_models(path: Path) -> None:
+    models = results.read_all(str(path.parent))
+    assert results.read_causes(str(path.parent)) == {}
+    results.write(str(path.parent / "09_why.json"), **of_causes())
+    assert results.read_causes(str(path.parent)) == {"Sum": TRAIL}
+    assert results.read_all(str(path.parent)) == models
+
+
+def test_a_folder_of_causes_alone_has_no_model(tmp_path: Path) -> None:
+    results.write(str(tmp_path / "09_why.json"), **of_causes())
+    with pytest.raises(FileNotFoundError, match="it must hold JSON files"):
+        results.read_all(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("weights", 3.0, "causes.Sum.weights is 3.0; it must be of type int"),
+        ("identical", [3, "1"], r"causes.Sum.identical\[1\] is '1'"),
+        ("more", 1, "causes.Sum has .*; it must have exactly"),
+    ],
+)
+def test_causes_that_do_not_match_the_schema_are_not_written(
+    tmp_path: Path, name: str, value: object, fault: str
+) -> None:
+    with pytest.raises(ValueError, match=fault):
+        results.write(str(tmp_path / "09.json"), **of_causes(**{name: value}))
+    assert not list(tmp_path.iterdir())
 
 
 # Comparing

@@ -1,4 +1,4 @@
-"""Section 09's causes: its own cells, run on few examples and read as they stand."""
+"""Chapter 09's causes: its own cells, run on few examples and read as they stand."""
 
 import ast
 import inspect
@@ -7,10 +7,14 @@ import re
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
-from kvt.compare import effects, pairs
+from kvt import data
+from kvt.compare import effects, pairs, parity
 from kvt.compare.recipe import Recipe
+from kvt.report import marks
 from kvt.show import causes as show
 from tests.notebooks import sections
 
@@ -237,10 +241,109 @@ def test_added_cells_are_enough_to_be_ranked_and_listed(
     )
     catalog["A new cause"] = new
     assert "A new cause" in show.ranking(catalog.values()).svg
-    rows = show.symptoms(catalog.values()).rows
-    assert len(rows) == len(catalog)
-    (row,) = (row for row in rows if "something new" in row)
-    assert row[2] == f"[A new cause]({NOTEBOOK}.ipynb#A-new-cause)"
+    cards = re.findall(r"^- .+$", show.cards(catalog.values()).text, re.MULTILINE)
+    assert len(cards) == len(catalog)
+    (card,) = (card for card in cards if "something new" in card)
+    assert card.startswith(f"- [A new cause]({NOTEBOOK}.ipynb#A-new-cause) something")
+
+
+# The causes of the first screen
+
+
+def opening_program() -> str:
+    """Return the raw program that opens the report."""
+    cells = sections.cells("03_feedforward_network")
+    (cell,) = (one for one in cells if {"start", "tf2"} <= sections.tags(one))
+    return "\n".join(marks.without(cell["source"]).splitlines()[1:])
+
+
+def train(source: str) -> list[Any]:
+    """Train the program on a few digits; return its weights after each epoch."""
+    digits = data.load("digits", train_size=200)
+    shapes = (784, 32), (32,), (32, 10), (10,)
+    draw = np.random.default_rng(0).standard_normal
+    names: dict[str, Any] = {
+        "tf": tf,
+        "np": np,
+        "x_train": digits.x_train,
+        "y_train": digits.y_train,
+        "n": 200,
+        "order": data.example_order(200, 0),
+        "initial_weights": [0.1 * draw(shape).astype("float32") for shape in shapes],
+        "epochs": 2,
+        "batch_size": 64,
+        "learning_rate": 0.1,
+        "tf2_weights": [],
+        "tf2_losses": [],
+    }
+    exec(compile(source, "the program", "exec"), names)
+    assert len(names["tf2_weights"]) == len(names["tf2_losses"]) == 2
+    return names["tf2_weights"]
+
+
+def test_each_changed_line_is_in_the_program_and_changes_what_it_learns(
+    namespace: dict[str, Any],
+) -> None:
+    source = opening_program()
+    expected = train(source)
+    assert parity.same_bits(train(source), expected)
+    assert len(namespace["program"]) == 6
+    for name, (line, instead, _) in namespace["program"].items():
+        changed = source
+        pairs_of_lines = zip(line.splitlines(), instead.splitlines(), strict=True)
+        for before, after in pairs_of_lines:
+            assert [one.strip() for one in source.splitlines()].count(before) == 1, name
+            changed = changed.replace(before, after)
+        assert not parity.same_bits(train(changed), expected), name
+
+
+def test_what_the_program_lacks_is_measured_on_a_pair_of_its_own(
+    namespace: dict[str, Any],
+) -> None:
+    trails, others = namespace["trails"], namespace["others"]
+    assert trails.keys() == namespace["program"].keys() | others.keys()
+    assert {trails[name]["pair"] for name in namespace["program"]} == {"network"}
+    for name, (*_, finding) in others.items():
+        assert trails[name]["pair"] != "network"
+        assert finding.startswith("Both sides ")
+
+
+def test_the_five_checks_find_where_a_port_differs(
+    namespace: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    x, y = namespace["digits"].x_train[:100], namespace["digits"].y_train[:100]
+
+    class Equal(namespace["Port"]):  # type: ignore[misc]
+        def epoch(self, x: Any, y: Any, batch_size: int) -> Any:
+            losses = [
+                self.step(x[i : i + batch_size], y[i : i + batch_size])
+                for i in range(0, len(x), batch_size)
+            ]
+            sizes = [batch_size, len(x) - batch_size]
+            total = np.float32(0)
+            for loss, size in zip(losses, sizes, strict=True):
+                total += loss.numpy() * np.float32(size)
+            return float(total / np.float32(len(x)))
+
+    class Halved(Equal):
+        def loss(self, x: Any, y: Any) -> Any:
+            return super().loss(x, y) / 2
+
+    class Lost(Equal):
+        def values(self) -> Any:
+            return [2 * w for w in super().values()]
+
+    model, learning_rate = namespace["network"](3), namespace["learning_rate"]
+    initial = model.get_weights()
+    for kind, passed in ((Equal, 5), (namespace["Port"], 3), (Halved, 1), (Lost, 0)):
+        model.set_weights(initial)
+        sgd = namespace["keras"].optimizers.SGD(learning_rate)
+        model.compile(sgd, "categorical_crossentropy", jit_compile=False)
+        namespace["first_difference"](model, kind(initial), x, y, 64)
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.endswith(": equal") for line in lines[:passed]] == [True] * passed
+        assert len(lines) == min(passed + 1, 5)
+        assert passed == 5 or ": DIFFERENT, by " in lines[-1]
 
 
 def test_no_switch_changes_a_bit(namespace: dict[str, Any]) -> None:

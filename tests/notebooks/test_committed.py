@@ -40,9 +40,11 @@ def code(notebook: str) -> list[dict[str, Any]]:
 
 
 def dialect_cells(notebook: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Visit the cells of the rows; those tagged start repeat them in short."""
     for cell in code(notebook):
-        for dialect in tags(cell) & TITLES.keys():
-            yield dialect, cell
+        if "start" not in tags(cell):
+            for dialect in tags(cell) & TITLES.keys():
+                yield dialect, cell
 
 
 SECTIONS = [one for one in NOTEBOOKS if any(dialect_cells(one))]  # those with rows

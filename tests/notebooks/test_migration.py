@@ -31,7 +31,7 @@ NOTEBOOK = "11_tensorflow_1_to_2"
 CELLS = sections.cells(NOTEBOOK)
 TEXTS = [cell["source"] for cell in CELLS if cell["cell_type"] == "markdown"]
 NAMES, MESSAGES = (
-    re.findall(r"^\| (.+) \| (.+) \|$", text, re.MULTILINE)[2:]
+    re.findall(r"^\| (.+?) \| (.+?) \|(?: .+ \|)?$", text, re.MULTILINE)[2:]
     for text in TEXTS
     if text.startswith(("## Old names", "## Error messages"))
 )

@@ -11,9 +11,10 @@ from kvt.report import notebooks
 from kvt.report.parameters import Parameter, Value
 from kvt.report.plan import Chapter
 from kvt.report.provenance import UNKNOWN, Provenance
-from kvt.report.render import render
+from kvt.report.render import pages, single
 
 PROVENANCE = Provenance(UNKNOWN, UNKNOWN, {"digits": "5eed"}, {"keras": "3"}, "Z80", 1)
+REASON = "the digits, as asked for"
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 ANSI = "\x1b[38;5;208morange\x1b[0m"
 SVG = """<?xml version="1.0"?>
@@ -54,10 +55,11 @@ def written(path: Path, *cells: NotebookNode) -> None:
 def executed(
     *cells: NotebookNode,
     name: str = "02_digits",
+    title: str = "The digits",
     parameters: dict[str, Parameter] | None = None,
     values: dict[str, Value] | None = None,
 ) -> Chapter:
-    made = [copy.deepcopy(cell) for cell in (markdown("# The digits"), *cells)]
+    made = [copy.deepcopy(cell) for cell in (markdown(f"# {title}"), *cells)]
     for number, cell in enumerate(made):
         cell["id"] = f"cell-{number}"
     notebook = new_notebook(cells=made)
@@ -65,7 +67,13 @@ def executed(
 
 
 def page(*chapters: Chapter) -> str:
-    return render(chapters, reason="the digits, as asked for", provenance=PROVENANCE)
+    """Return the report as a single page."""
+    return single(chapters, reason=REASON, provenance=PROVENANCE)
+
+
+def book(*chapters: Chapter) -> dict[str, str]:
+    """Return the report's pages by file name."""
+    return pages(chapters, reason=REASON, provenance=PROVENANCE)
 
 
 def body(*cells: NotebookNode) -> str:

@@ -28,13 +28,19 @@ sys.exit(f"imported {loaded}" if loaded else code)
 """
 
 
+# The first page of an older report, which had another page.
+OLDER = '<meta name="kvt-pages" content="index.html gone.html">'
+
+
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The directory of the report on the tiny notebooks, and what it printed."""
     output = tmp_path_factory.mktemp("report") / "reports"
     (output / "results").mkdir(parents=True)
     (output / "results" / "99_gone.json").write_text("of an older report")
-    (output / "index.html").write_text("an older report")
+    (output / "index.html").write_text(OLDER)
+    for page in ("gone.html", "notes.html"):
+        (output / page).write_text("older")
     words = ["report", "--dataset", "digits", "--notebooks", str(SECTIONS)]
     words += ["--output", str(output), "-p", "epochs", "5"]
     words += ["--cache", str(tmp_path_factory.mktemp("cache"))]
@@ -59,6 +65,8 @@ def test_report_replaces_the_whole_older_one(report: tuple[Path, str]) -> None:
         "notebooks/01_line.ipynb",
         "notebooks/02_digits.ipynb",
         "notebooks/08_comparison.ipynb",
+        "notes.html",  # not a page of the older report
+        "provenance.html",
         "results/01_line.json",
     ]
     assert not list(output.glob(".*"))
@@ -74,6 +82,65 @@ def test_terminal_and_page_name_the_data_set_and_the_reason(
         output / "index.html"
     ).read_text("utf-8")
     assert said.splitlines()[-1] == f"report: {output / 'index.html'}"
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_pages_are_replaced_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "reports"
+    printed: list[str] = []
+
+    def report(**options: bool | str) -> dict[str, bytes]:
+        given = {"dataset": "digits", "parameters": {}, "cache": tmp_path / "cache"}
+        build(SECTIONS, output, **(given | options))  # type: ignore[arg-type]
+        return files(output)
+
+    def write(page: str, file: Path, *, browser: str) -> None:
+        printed.append(page)
+        file.write_text(browser)
+
+    monkeypatch.setattr("kvt.report.pdf.write", write)
+    several = report(print_with="a browser")
+    assert several["kvt.pdf"] == b"a browser"
+    (book,) = printed  # the PDF has all pages
+    for heading in ('<h2 id="line"', '<h2 id="digits"', '<h2 id="provenance"'):
+        assert heading in book
+    single = report(single_file=True)
+    assert set(several) - set(single) == {"kvt.pdf", "provenance.html"}
+    assert single["index.html"].decode() == book
+    replace = Path.replace
+
+    def fails(self: Path, target: Path) -> Path:
+        if target == output / "index.html" and self.parent.name != "old":
+            raise OSError("the disk is full")
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fails)
+        with pytest.raises(OSError, match="the disk is full"):
+            report()
+    assert files(output) == single
+    assert report(print_with="a browser") == several
+
+
+def test_page_never_replaces_a_file_that_is_no_page_of_the_older_report(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "index.html").write_text(OLDER)
+    (tmp_path / "provenance.html").write_text("of a wine")
+    with pytest.raises(
+        FileExistsError, match=r"has provenance\.html, which the report"
+    ):
+        build(SECTIONS, tmp_path, dataset="digits", parameters={})
+    assert sorted(files(tmp_path)) == ["index.html", "provenance.html"]
 
 
 def test_parameter_goes_to_every_notebook_that_has_it(report: tuple[Path, str]) -> None:
@@ -95,7 +162,7 @@ def test_comparison_reads_the_others_results_and_opens_the_page(
 ) -> None:
     output, _ = report
     page = (output / "index.html").read_text("utf-8")
-    assert page.index("<th>01_line</th>") < page.index('<h2 id="line">')
+    assert page.index("<th>01_line</th>") < page.index('<h2 id="line"')
 
 
 def test_page_names_no_path_of_this_machine(report: tuple[Path, str]) -> None:
@@ -162,6 +229,14 @@ def test_directory_that_is_not_a_report_is_never_replaced(
     with pytest.raises(FileExistsError, match=rf"has {part}, and no index\.html"):
         build(SECTIONS, tmp_path / "reports", dataset="digits", parameters={})
     assert (tmp_path / "reports" / part / "thesis.csv").read_text() == "1"
+
+
+@pytest.mark.parametrize("name", ["05_line", "05_index", "05_provenance"])
+def test_two_parts_of_one_name_are_rejected(tmp_path: Path, name: str) -> None:
+    for copy in ("01_line", name):
+        shutil.copy(SECTIONS / "01_line.ipynb", tmp_path / f"{copy}.ipynb")
+    with pytest.raises(ValueError, match=rf"{name}\.ipynb: the report already has"):
+        build(tmp_path, tmp_path / "new", dataset="digits", parameters={})
 
 
 def test_notebooks_are_never_replaced_by_executed_ones(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How section 09 shows causes: sizes as text, sources without types."""
+"""How chapter 09 shows causes: sizes as text, sources without types."""
 
 import math
 from dataclasses import replace
@@ -11,9 +11,16 @@ from kvt.show import causes as show
 NOTHING = Effect(0, 0, 0, 0, 0, 0, 0)
 
 
-def cause(*effects: Effect, of_the_machine: bool = False) -> Cause:
-    equal: Any = SimpleNamespace()
-    return Cause("A", "a", equal, "start", print, list(effects), of_the_machine)
+def cause(
+    *effects: Effect, of_the_machine: bool = False, seeds: tuple[float, ...] = ()
+) -> Cause:
+    """A cause; `seeds` are the last accuracies of the pair that it is measured on."""
+    trained = {
+        seed: SimpleNamespace(history={"accuracy": [0.1, last], "loss": [1.0, last]})
+        for seed, last in enumerate(seeds)
+    }
+    equal: Any = SimpleNamespace(trained=trained)
+    return Cause("A cause", "a", equal, "start", print, list(effects), of_the_machine)
 
 
 def sizes(effect: Effect, *, of_the_machine: bool = False) -> dict[str, str]:
@@ -39,12 +46,12 @@ def test_types_are_left_out_and_nothing_else() -> None:
     )
 
 
-def test_two_digits_are_shown() -> None:
+def test_two_digits_are_shown_and_one_decimal_of_an_accuracy() -> None:
     assert sizes(Effect(0, 0, 0.01234, 1.987, 296.1, 28.27, 128)) == {
         "step": "0.012",
         "end": "2",
         "loss": "300",
-        "accuracy": "28",
+        "accuracy": "28.3",
         "predictions": "130",
     }
 
@@ -73,3 +80,31 @@ def test_a_range_of_one_text_is_that_text() -> None:
     spread = [replace(NOTHING, loss=loss) for loss in (0.3, 0.1, 0.2)]
     assert show._size(cause(*spread), "loss") == ("0.2", "0.1 to 0.3")
     assert show._size(cause(spread[0], spread[0]), "loss") == ("0.3", "0.3")
+
+
+def test_a_card_marks_what_changes_no_more_than_another_seed() -> None:
+    effect = Effect(0, 0.1, 0.1, 1, 0.025, 3.0, 5)
+    link = "- [A cause](09_why_results_differ.ipynb#A-cause) a"
+    size = "*loss 0.025, accuracy 3.0 points*"
+    for seeds, mark in (
+        ((0.80, 0.84), " **seeds differ by 4.0 points**"),
+        ((0.80, 0.82), ""),
+    ):
+        text = show.cards([cause(effect, seeds=seeds)]).text
+        assert text == f"**Seen in the first batch's loss**\n\n{link} {size}{mark}"
+
+
+def test_rounding_is_not_marked_and_comes_last() -> None:
+    rounding = Effect(0, 0, 1e-8, 1e-7, 1e-7, 0.0, 0)
+    first = Effect(1, 1, 1, 1, 0.1, 30.0, 9)
+    seeds = (0.5, 0.9)
+    text = show.cards([cause(rounding, seeds=seeds), cause(first, seeds=seeds)]).text
+    start, rounded = text.split("**Seen as rounding only**")
+    assert start.startswith("**Seen before the first step**")
+    assert "seeds differ by 40.0 points" in start
+    assert "seeds" not in rounded
+
+
+def test_a_loss_that_changes_more_than_with_another_seed_is_not_marked() -> None:
+    effect = Effect(0, 0.1, 0.1, 1, 62.0, 3.0, 5)
+    assert "seeds" not in show.cards([cause(effect, seeds=(0.80, 0.84))]).text

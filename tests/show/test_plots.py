@@ -3,6 +3,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -10,12 +11,13 @@ import pytest
 from kvt.show import causes, costs, images, plots
 from kvt.show.plots import Picture
 
+SVG = "http://www.w3.org/2000/svg"
 RUN = {
     "loss": [2.0, 1.0, 0.5],
     "val_loss": [2.1, 1.2, 0.8],
     "accuracy": [0.2, 0.6, 0.9],
 }
-RATES = {"decay": np.geomspace(0.1, 0.01, 2_000), "pieces": [0.1] * 4 + [0.01] * 4}
+RATES = {"decay": np.geomspace(0.1, 0.01, 2_000), "pieces": [0.1] * 900 + [0.01] * 900}
 LABELS = ("Keras", "TensorFlow 2", "TensorFlow 1")
 GENERATOR = np.random.default_rng(7)
 IMAGES = GENERATOR.uniform(size=(12, 784))
@@ -63,7 +65,12 @@ every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 
 
 def texts(picture: Picture) -> list[str]:
-    return [e.text or "" for e in ET.fromstring(picture.svg).iter() if e.text]
+    drawn = ET.fromstring(picture.svg).iter(f"{{{SVG}}}text")
+    return [element.text or "" for element in drawn]
+
+
+def data(picture: Picture) -> str:
+    return ET.fromstring(picture.svg).findtext(f"{{{SVG}}}desc") or ""
 
 
 def luminance(color: str) -> float:
@@ -101,7 +108,10 @@ def test_svg_is_well_formed_scales_and_carries_its_alternative_text(draw):
     assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
     assert root.get("role") == "img"
     assert root.get("aria-label") == picture.alt
-    assert picture.alt.endswith(".")
+    # A sentence, and the data beside it for those who do not see the figure.
+    assert re.fullmatch(r"[^.]+(\.\d[^.]*)*\.", picture.alt)
+    assert root[0].tag == f"{{{SVG}}}desc"
+    assert data(picture)
 
 
 @every_figure
@@ -134,6 +144,40 @@ def test_each_reference_has_its_id_and_each_id_its_reference(draw):
     assert ids == set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
 
 
+LINE_CHARTS = ("history", "rates", "agreement", "line")
+
+
+@pytest.mark.parametrize("name", LINE_CHARTS)
+def test_line_charts_are_as_wide_as_the_text_and_not_flat(name):
+    root = ET.fromstring(FIGURES[name]().svg)
+    assert float(root.get("width")) == 680
+    assert float(root.get("height")) >= 320
+
+
+def boxes(picture: Picture) -> list[tuple[str, float, float, float, float]]:
+    """Return each label with its left, right, top and bottom, generously measured."""
+    found = []
+    for element in ET.fromstring(picture.svg).iter(f"{{{SVG}}}text"):
+        if "rotate" in element.get("transform", ""):
+            continue
+        size = float(element.get("font-size", "15px").removesuffix("px"))
+        width = 0.55 * size * len(element.text or "")
+        shift = {"middle": 0.5, "end": 1}.get(element.get("text-anchor", ""), 0)
+        left = float(element.get("x")) - shift * width
+        base = float(element.get("y"))
+        found.append((element.text or "", left, left + width, base - size, base))
+    return found
+
+
+@every_figure
+def test_no_label_touches_another(draw):
+    labels = boxes(draw())
+    for i, (one, left, right, top, bottom) in enumerate(labels):
+        for other, left2, right2, top2, bottom2 in labels[:i]:
+            apart = right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
+            assert apart, (one, other)
+
+
 def test_a_picture_shows_itself_in_a_notebook():
     picture = FIGURES["agreement"]()
     data, metadata = picture._repr_mimebundle_()
@@ -151,6 +195,23 @@ def test_colors_have_contrast_on_light_and_dark_pages():
         assert contrast(color, "#15181d") >= 3, color
 
 
+def test_a_dialect_has_one_color_in_figures_code_and_tables():
+    styles = resources.files("kvt.report") / "templates" / "report" / "report.css"
+    tokens = re.findall(
+        r"(--\w+): light-dark\((#\w+), (#\w+)\);", styles.read_text("utf-8")
+    )
+    tokens = [
+        [re.sub(r"^#(.)(.)(.)$", r"#\1\1\2\2\3\3", it) for it in own] for own in tokens
+    ]
+    light, dark = ({name: own[i] for name, *own in tokens} for i in (0, 1))
+    drawn = set(re.findall(r"var\((--\w+)", FIGURES["history"]().svg))
+    assert drawn == {"--keras", "--tf2", "--tf1"}
+    for theme in (light, dark):
+        for ground in ("--paper", "--shade"):
+            for token in ("--ink", "--muted", "--link", *drawn):
+                assert contrast(theme[token], theme[ground]) >= 4.5, (token, ground)
+
+
 def test_equal_histories_are_drawn_on_each_other_and_called_equal():
     run = {"loss": [2.0, 1.0]}
     picture = plots.history({"Keras": run, "TensorFlow 2": run})
@@ -158,6 +219,25 @@ def test_equal_histories_are_drawn_on_each_other_and_called_equal():
     paths = re.findall(r'<path d="([^"]*)"[^>]*stroke-width="[38]"', picture.svg)
     curves = [path for path in paths if paths.count(path) == 2]
     assert len(curves) == 2
+    assert data(picture).startswith("Keras, loss by epoch: 2, 1.")
+
+
+def test_curves_that_differ_name_the_ends_and_a_single_run_its_best_epoch():
+    runs = {"SGD": {"loss": [2.0, 1.9]}, "Adam": {"loss": [2.0, 0.4]}}
+    assert plots.history(runs).alt == (
+        "The curves differ over 2 epochs: loss ends lowest for Adam, highest for SGD."
+    )
+    validated = {label: {"val_loss": run["loss"]} for label, run in runs.items()}
+    assert "val_loss ends lowest for Adam" in plots.history(validated).alt
+    stopped = {"loss": [3, 2, 1], "val_loss": [3, 2, 2.5]}
+    for key in ("loss", "accuracy"):
+        sign = 1 if key == "loss" else -1
+        run = {
+            name.replace("loss", key): [sign * v for v in values]
+            for name, values in stopped.items()
+        }
+        alt = plots.history({"Keras": run}).alt
+        assert alt == f"val_{key} is best after epoch 2 of 3."
 
 
 def test_histories_one_bit_apart_are_called_different():
@@ -175,7 +255,7 @@ def test_history_has_a_panel_for_each_quantity_and_names_both_curves():
 
 def test_history_of_one_epoch_without_validation_is_drawn():
     picture = plots.history({label: {"loss": [0.5]} for label in LABELS})
-    assert picture.alt.startswith("Loss after 1 epoch")
+    assert picture.alt.endswith("coincide exactly after 1 epoch.")
     assert "validation" not in texts(picture)
     assert "<use" in picture.svg
 
@@ -185,6 +265,7 @@ def test_numbers_that_are_not_finite_leave_a_gap(bad):
     for losses in ([1.0, bad, 0.5], [1.0, bad], [bad], [bad, bad]):
         picture = plots.history({"Keras": {"loss": losses, "val_loss": losses}})
         assert not re.search(r"nan|inf\b", picture.svg)
+        assert "no number" in data(picture)
 
 
 def test_names_of_close_curves_do_not_touch():
@@ -202,21 +283,34 @@ def test_rates_are_drawn_by_step_from_0_with_a_panel_for_each_schedule():
     assert not {"3", "epoch"} & set(shown)
 
 
-def test_rates_alternative_text_gives_ends_and_top_and_says_whether_they_are_equal():
-    up = {"warm-up": [0.0, 0.1, 0.05]}
-    assert plots.rates({"Keras": up, "TensorFlow 2": up}).alt == (
-        "Learning rates by step for Keras and TensorFlow 2. "
-        "Warm-up: 0 to 0.05, at most 0.1; the same."
+def test_rates_say_whether_they_are_equal_and_give_ends_and_top_as_data():
+    up = {"warm-up": [0.0, 0.1, 0.05], "flat": [0.1]}
+    picture = plots.rates({"Keras": up, "TensorFlow 2": up})
+    assert picture.alt == (
+        "Keras and TensorFlow 2 use the same rate at each of 3 steps."
     )
-    near = {"warm-up": [0.0, float(np.nextafter(0.1, 1)), 0.05]}
-    assert "not the same" in plots.rates({"Keras": up, "TensorFlow 2": near}).alt
+    assert "TensorFlow 2, warm-up: 0 to 0.05, top 0.1." in data(picture)
+    near = up | {"warm-up": [0.0, float(np.nextafter(0.1, 1)), 0.05]}
+    differ = plots.rates({"Keras": up, "TensorFlow 2": near}).alt
+    assert differ == "Keras and TensorFlow 2 differ in warm-up."
     assert "same" not in plots.rates({"Keras": up}).alt
+
+
+def test_a_rate_that_holds_is_a_stair_however_long_the_run():
+    for steps in (3, 3_000):
+        rates = [0.1] * steps + [0.01] * steps + [0.001] * steps
+        svg = plots.rates({"Keras": {"pieces": rates}}).svg
+        (path,) = re.findall(r'<path d="([^"]*)"[^>]*stroke-width="8"', svg)[:1]
+        points = np.reshape(re.findall(r"[-\d.]+", path), (-1, 2)).astype(float)
+        moves = np.diff(points, axis=0)
+        assert len(moves) >= 5
+        assert (moves == 0).any(axis=1).all()  # along one axis each: no slope
 
 
 def test_rates_of_a_long_run_are_thinned_but_keep_their_ends():
     svg = plots.rates({"Keras": {"decay": np.linspace(0.1, 0.0, 100_000)}}).svg
     (curve,) = re.findall(r'<path d="([^"]*)"[^>]*stroke-width="8"', svg)[:1]
-    assert 100 < curve.count("L") < 500
+    assert 100 < curve.count("L") < 750
     short = plots.rates({"Keras": {"decay": [0.1, 0.0]}}).svg
     (two,) = re.findall(r'<path d="([^"]*)"[^>]*stroke-width="8"', short)[:1]
     heights = [re.findall(r"[-\d.]+", path)[1::2] for path in (curve, two)]
@@ -224,11 +318,23 @@ def test_rates_of_a_long_run_are_thinned_but_keep_their_ends():
     assert heights[1] == [first, first, last]  # a rate holds for its whole step
 
 
-def test_agreement_says_bit_for_bit_only_where_it_is():
+def test_agreement_says_who_differs():
     picture = plots.agreement({"TensorFlow 2": [0, 0], "TensorFlow 1": [0, 3]})
-    assert "TensorFlow 2: 0 after every epoch, bit for bit" in picture.alt
-    assert "TensorFlow 1: at most 10." in picture.alt
+    assert picture.alt == (
+        "TensorFlow 1 differs from Keras by at most 10 ulp and TensorFlow 2 by no bit."
+    )
+    assert "TensorFlow 1, ulp by epoch: 0, 3." in data(picture)
     assert "0: same bits" in texts(picture)
+
+
+def test_zeros_alone_are_a_sentence_not_a_figure():
+    said = plots.agreement({"TensorFlow 2": [0] * 3, "TensorFlow 1": [0] * 3})
+    assert said.text == (
+        "**0 ulp in all 3 epochs** of TensorFlow 2 and TensorFlow 1: every weight has "
+        "the bits of Keras's."
+    )
+    once = plots.agreement({"TensorFlow 2": [0]}).text
+    assert once.startswith("**0 ulp after 1 epoch**")
 
 
 @pytest.mark.parametrize(
@@ -237,25 +343,33 @@ def test_agreement_says_bit_for_bit_only_where_it_is():
 )
 def test_agreement_bounds_distances_by_powers_of_ten(ulp, bound):
     alt = plots.agreement({"TensorFlow 1": [ulp]}).alt
-    assert alt.endswith(f"TensorFlow 1: at most {bound}.")
+    assert alt == f"TensorFlow 1 differs from Keras by at most {bound} ulp."
 
 
 def test_line_accepts_weights_as_tensorflow_holds_them():
     x = X[:, 0]
     arrays = {"Keras": (np.float32([[0.5]]), np.float32([-1.0]))}
-    assert plots.line(x, x, arrays).alt.endswith("Keras y = 0.50 x - 1.00.")
+    picture = plots.line(x, x, arrays)
+    assert picture.alt == "Keras fit the line y = 0.50 x - 1.00 to 100 examples."
+    other = plots.line(x, x, arrays | {"TensorFlow 2": (0.75, 2)})
+    assert "fit 2 different lines to 100" in other.alt
+    assert "TensorFlow 2: y = 0.75 x + 2.00." in data(other)
 
 
 def test_images_are_flat_or_have_a_channel():
     flat = images.digits(IMAGES, Y)
     assert images.digits(IMAGES.reshape(-1, 28, 28, 1), Y) == flat
-    assert flat.alt.startswith("12 handwritten digits, labeled 0, 1, 2, ")
+    assert flat.alt == "12 handwritten digits of 10 classes."
+    assert data(flat).startswith("Their labels: 0, 1, 2, ")
 
 
 def test_mistakes_are_ordered_by_the_confidence_in_the_wrong_class():
     p = np.array([[0.1, 0.9], [0.02, 0.98], [0.7, 0.3], [0.001, 0.999]])
     picture = images.mistakes(IMAGES[:4], np.eye(2)[[0, 0, 0, 0]], p)
-    assert picture.alt == "The 3 surest mistakes: 0, not 1 (3×)."
+    assert (
+        picture.alt == "Sure, and wrong: the worst of 3 mistakes, most often 0, not 1."
+    )
+    assert data(picture) == "The 3 surest mistakes: 0, not 1 (3×)."
     assert [t for t in texts(picture) if "%" in t] == ["> 99 %", "98 %", "90 %"]
 
 
@@ -272,6 +386,7 @@ def test_confusion_matrix_counts_labels_by_row_and_predictions_by_column():
     assert counts == [*"012012", "1", "1", "1", "1"]
     assert picture.alt.endswith("the most frequent error is 0 taken for 2.")
     assert "75 %" in picture.alt
+    assert data(picture).endswith("0: 1, 0, 1. 1: 0, 1, 0. 2: 0, 0, 1.")
 
 
 def test_causes_are_ranked_by_the_loss_then_by_the_weights():
@@ -281,52 +396,48 @@ def test_causes_are_ranked_by_the_loss_then_by_the_weights():
 
 
 def test_causes_are_grouped_in_words_by_what_every_processor_agrees_on():
-    assert causes.rank(EFFECTS).alt == (
-        "What 5 causes change. The loss by 0.1 or more: Sum; Line. "
-        "The loss by less: Order. The accuracy alone: Report. "
-        "Both by less than 0.00001, by rounding: Rounding."
+    picture = causes.rank(EFFECTS)
+    assert picture.alt == (
+        "The loss changes by 0.1 or more in 2 of 5 causes, and only by rounding in 1."
     )
+    assert data(picture) == (
+        "Sum, Line change the loss by 0.1 or more. Order change the loss by less. "
+        "Report change the accuracy alone. "
+        "Rounding change both by less than 0.00001, by rounding."
+    )
+
+
+def test_the_ranking_shows_the_medians_of_loss_and_accuracy():
+    shown = texts(causes.rank({"Sum": EFFECTS["Sum"], "Line": EFFECTS["Line"]}))
+    assert {"250", "0.25", "82"} <= set(shown)
 
 
 def test_zero_and_nan_have_places_of_their_own():
     picture = causes.rank(EFFECTS)
-    assert texts(picture).count("0") == 2  # a scale each
+    assert texts(picture).count("0") == 3  # a scale each, and a median
     assert texts(picture).count("NaN") == 1
     finite = {"Line": EFFECTS["Line"]}
     assert "NaN" not in texts(causes.rank(finite))
     assert not re.search(r"nan|inf\b", picture.svg)
 
 
-def test_speed_names_every_point_and_tells_lines_and_times():
+def test_speed_has_a_row_for_each_mode_and_tells_lines_and_times():
     picture = costs.speed({"Line": MODELS["Model 0"]})
     shown = texts(picture)
-    assert [shown.count(mode) for mode in MODES] == [2, 3, 2, 2]
-    assert {"Line, µs per example", "lines of code", *LABELS} <= set(shown)
-    assert picture.alt == (
-        "Lines of code, and microseconds per example. Line: Keras 42, 2.5 to 900; "
-        "TensorFlow 2 69, 2.5 to 900; TensorFlow 1 68, 56."
+    assert [shown.count(mode) for mode in MODES] == [1, 1, 1, 1]
+    lines = "lines: Keras 42, TensorFlow 2 69, TensorFlow 1 68"
+    assert {"Line", "µs per example", lines, *LABELS} <= set(shown)
+    assert picture.alt == "The shortest time of 1 model: Keras in 1."
+    assert data(picture) == (
+        "Line: Keras 42 lines, 2.5 to 900 µs per example; "
+        "TensorFlow 2 69 lines, 2.5 to 900 µs per example; "
+        "TensorFlow 1 68 lines, 56 µs per example."
     )
 
 
-@pytest.mark.parametrize(
-    "times",
-    [
-        dict.fromkeys(MODES, 3.06),  # all at once, between two ticks
-        {"eager": 1e6, "graph": 1e6, "epoch": 1e6, "XLA": 1e-3},
-        {"eager": 1.0, "graph": 1.01, "epoch": 1.02, "XLA": 1e6},
-    ],
-)
-def test_names_of_close_modes_do_not_touch_each_other_or_the_title(times):
-    svg = costs.speed({"Line": {"Keras": (42, times)}}).svg
-    heights = sorted(
-        float(y)
-        for y in re.findall(r'y="([\d.]+)"[^>]*>(?:eager|graph|epoch|XLA)<', svg)
-    )
-    assert len(heights) == 4
-    assert min(np.diff(heights)) >= 12
-    (title,) = re.findall(r'y="([\d.]+)"[^>]*>Line, µs', svg)
-    assert heights[0] - float(title) >= 12
-    assert re.search(r">(\d+|0\.\d+)<", svg)  # a tick's
+def test_models_without_a_mode_have_no_row_for_it():
+    runs = {"Line": {"Keras": (42, {"graph": 5.0})}}
+    assert not {"eager", "epoch", "XLA"} & set(texts(costs.speed(runs)))
 
 
 def test_more_causes_make_a_taller_figure_of_the_same_width():
@@ -338,6 +449,7 @@ def test_more_causes_make_a_taller_figure_of_the_same_width():
         for svg in (few, many)
     )
     assert w1 == w2
+    assert float(w1) == 1080
     assert float(h2) > float(h1) + 27 * 16
 
 

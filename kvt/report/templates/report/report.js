@@ -1,5 +1,5 @@
-// The page's controls. Without this script the page is complete: attributes that the
-// script sets on the root element show the controls and hide dialects.
+// A page's controls. Without this script the page is complete: attributes that the
+// script sets on the root element show the controls and hide a dialect.
 (() => {
   "use strict";
 
@@ -55,21 +55,20 @@
     return tops[first] < innerHeight ? places[first] : places.at(first - 1);
   }
 
-  // Dialects: one choice for the whole page. `dialect` is the selected tab on a phone,
-  // `tensorflow` the column beside Keras on a wide screen.
+  // Dialects: one choice for the whole report, which TensorFlow is shown beside Keras.
 
   const DIALECTS = ["keras", "tf2", "tf1"];
+  const TENSORFLOW = ["tf2", "tf1"];
 
   function show(dialect) {
-    root.dataset.dialect = dialect;
-    if (dialect !== "keras") root.dataset.tensorflow = dialect;
+    root.dataset.dialect = ""; // the script runs
+    root.dataset.tensorflow = dialect;
   }
 
   function remembered() {
     const asked = new URLSearchParams(location.search).get("dialect");
-    const known = [asked, memory.get("dialect")].find((it) => DIALECTS.includes(it));
-    show("tf2");
-    show(known ?? (wide.matches ? "tf2" : "keras"));
+    const known = [asked, memory.get("dialect")];
+    show(known.find((it) => TENSORFLOW.includes(it)) ?? "tf2");
   }
 
   function choose(dialect, place = here()) {
@@ -77,81 +76,33 @@
     memory.set("dialect", dialect);
     const address = new URL(location);
     address.searchParams.set("dialect", dialect);
-    try {
-      history.replaceState(null, "", address);
-    } catch {} // some browsers forbid this to local files
+    renamed(address);
     reflect();
   }
 
-  // Makes the switch and the tabs show the choice.
+  // Changes the address without loading a page.
+  function renamed(address) {
+    try {
+      history.replaceState(null, "", address);
+    } catch {} // some browsers forbid this to local files
+  }
+
+  // Makes the switch show the choice.
   function reflect() {
-    const { dialect, tensorflow } = root.dataset;
+    const { tensorflow } = root.dataset;
     for (const input of all(".switch input")) input.checked = input.value === tensorflow;
-    for (const tab of all(".tabs [role=tab]")) {
-      const selected = tab.value === dialect;
-      tab.ariaSelected = selected;
-      tab.tabIndex = selected ? 0 : -1;
-    }
-    for (const tabs of all(".tabs")) {
-      // A row without the chosen dialect shows all its dialects.
-      tabs.hidden = !all("[role=tab]", tabs).some((tab) => tab.value === dialect);
-      for (const tab of all("[role=tab]", tabs)) {
-        const pane = document.getElementById(tab.getAttribute("aria-controls"));
-        pane.role = wide.matches || tabs.hidden ? null : "tabpanel";
-        if (pane.role) pane.setAttribute("aria-labelledby", tab.id);
-        else pane.removeAttribute("aria-labelledby");
-      }
-    }
   }
 
   function dialectOf(pane) {
     return DIALECTS.find((dialect) => pane.classList.contains(dialect));
   }
 
-  function addTabs(row, index) {
-    const tabs = make("div", { className: "tabs", role: "tablist" });
-    tabs.ariaLabel = "Dialect";
-    for (const pane of all(".dialect", row)) {
-      const dialect = dialectOf(pane);
-      pane.id = `row-${index}-${dialect}`;
-      const tab = make("button", {
-        type: "button",
-        role: "tab",
-        id: `${pane.id}-tab`,
-        className: dialect,
-        value: dialect,
-        textContent: find(".name", pane).textContent,
-      });
-      tab.setAttribute("aria-controls", pane.id);
-      tabs.append(tab);
-    }
-    tabs.addEventListener("click", (event) => {
-      const tab = event.target.closest("[role=tab]");
-      if (tab) choose(tab.value, tabs);
-    });
-    tabs.addEventListener("keydown", (event) => {
-      const own = all("[role=tab]", tabs);
-      const at = own.indexOf(event.target);
-      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 }[event.key];
-      if (to === undefined) return;
-      event.preventDefault();
-      const next = own.at(to % own.length);
-      choose(next.value, tabs);
-      next.focus();
-    });
-    row.prepend(tabs);
-  }
-
   function startDialects() {
-    all(".dialects:not(.migration)").forEach(addTabs); // a migration is shown whole
     find(".switch").addEventListener("change", (event) => choose(event.target.value));
-    wide.addEventListener("change", reflect);
     reflect();
   }
 
   // Marks: lines that do the same light up together, with their name from the legend.
-
-  let card = null;
 
   function light(idea) {
     for (const lit of all(".lit")) lit.classList.remove("lit");
@@ -178,7 +129,7 @@
     for (const pane of all(".dialect", within)) {
       const there = find(`.line[data-idea="${line.dataset.idea}"]`, pane);
       if (!there || pane === own || !pane.checkVisibility()) continue;
-      find("details", pane).open = true;
+      open(there);
       if (still.matches) behavior = "instant";
       find(".mark", there).scrollIntoView({ ...nearest, behavior });
     }
@@ -192,48 +143,17 @@
     line.scrollIntoView({ block: "center" });
   }
 
-  // Clears the filter if it hides all counterparts of a line.
-  function regain(line) {
-    const others = all(`.line[data-idea="${line.dataset.idea}"]`).filter(
-      (other) => other.closest(".dialect") !== line.closest(".dialect"),
-    );
-    if (others.length && others.every((other) => other.closest(".elsewhere")))
-      clearFilter();
-  }
-
-  function closeCard() {
-    card?.remove();
-    card = null;
-  }
-
-  // On a phone the counterparts are in hidden tabs: a card shows them and links there.
-  function openCard(line) {
-    closeCard();
-    const mark = find(".mark", line);
-    const close = make("button", { className: "close", ariaLabel: "Close" }, "✕");
-    close.addEventListener("click", () => {
-      closeCard();
-      mark.focus();
-    });
-    const title = make("p", {}, `${mark.dataset.number} ${mark.dataset.name}`);
-    card = make("div", { className: "card", role: "group" }, title, close);
-    card.ariaLabel = mark.dataset.name;
-    const lines = all(`.line[data-idea="${line.dataset.idea}"]`);
-    for (const other of lines) {
+  // Returns the first line that does the same in the next dialect of those shown.
+  function counterpart(line) {
+    const first = new Map();
+    for (const other of all(`.line[data-idea="${line.dataset.idea}"]`)) {
       const pane = other.closest(".dialect");
-      if (dialectOf(pane) === root.dataset.dialect) continue;
-      const name = make("b", {}, find(".name", pane).textContent);
-      const code = make("code", {}, other.textContent.trim());
-      const there = make("button", { className: `there ${dialectOf(pane)}` }, name, code);
-      there.addEventListener("click", () => {
-        closeCard();
-        choose(dialectOf(pane));
-        visit(other);
-      });
-      card.append(there);
+      const kind = dialectOf(pane);
+      if (pane.checkVisibility() && !first.has(kind)) first.set(kind, other);
     }
-    // In the row, so that the keyboard reaches it after the mark.
-    line.closest(".dialects").append(card);
+    const shown = [...first.keys()];
+    const at = shown.indexOf(dialectOf(line.closest(".dialect")));
+    return first.get(shown[(at + 1) % shown.length]) ?? line;
   }
 
   function startMarks() {
@@ -262,25 +182,17 @@
     document.addEventListener("click", (event) => {
       const link = event.target.closest(".mark, .idea");
       if (link && isForBrowser(event)) return;
-      if (!link) {
-        if (card && !card.contains(event.target)) closeCard();
-        return;
-      }
+      if (!link) return;
       event.preventDefault();
-      const { idea } = ideaAt(link).dataset;
-      if (link.matches(".idea")) {
-        visit(find(`.${root.dataset.dialect} [data-idea="${idea}"]`));
-        return;
-      }
+      const line = ideaAt(link);
+      if (link.matches(".idea"))
+        return visit(find(`.dialect [data-idea="${line.dataset.idea}"]`));
+      if (!wide.matches) return visit(counterpart(line));
       link.focus({ preventScroll: true });
-      if (!wide.matches) return openCard(ideaAt(link));
-      regain(ideaAt(link));
-      reveal(ideaAt(link), document, "smooth");
+      reveal(line, document, "smooth");
     });
     document.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape") return;
-      closeCard();
-      light(null);
+      if (event.key === "Escape") light(null);
     });
   }
 
@@ -291,7 +203,7 @@
     const links = new Map(
       all("a", contents).map((link) => [decodeURIComponent(link.hash.slice(1)), link]),
     );
-    const headings = all("main :is(h2, h3, h4)").filter(({ id }) => links.has(id));
+    const headings = all("main :is(h1, h2, h3, h4)").filter(({ id }) => links.has(id));
     function update() {
       const line = innerHeight / 4;
       const passed = headings.filter(
@@ -329,20 +241,43 @@
     if (own.bottom > box.bottom - 40) contents.scrollTop += own.bottom - box.bottom + 40;
   }
 
-  // A link may lead to something that the reader's choices hide.
+  // A link may lead to what the reader's choices hide, or to what was on this page when
+  // the report was a single one.
   function arrive(hash) {
-    const target = document.getElementById(decodeURIComponent(hash.slice(1)));
-    if (!target || target.checkVisibility()) return;
+    const id = decodeURIComponent(hash.slice(1));
+    const target = document.getElementById(id);
+    if (!target) return moved(id);
+    if (target.checkVisibility()) return;
     uncover(target);
     target.scrollIntoView({ behavior: "instant" });
   }
 
+  // An id begins with its section's, and a figure's has its section's number.
+  function moved(id) {
+    const figure = /^figure-(\d+)-\d+/.exec(id)?.[1].padStart(2, "0");
+    const link = all(".contents [data-section]")
+      .filter((one) => {
+        const { section } = one.dataset;
+        const named = id === section || id.startsWith(`${section}-`);
+        return named || (figure && find(".number", one).textContent === figure);
+      })
+      .sort((a, b) => b.dataset.section.length - a.dataset.section.length)[0];
+    const page = link?.getAttribute("href").split("#")[0];
+    if (!page) return; // on this page: the heading has another name now
+    location.replace(`${page}${location.search}#${encodeURIComponent(id)}`);
+  }
+
   function uncover(target) {
-    if (target.closest(".elsewhere")) clearFilter();
     const pane = target.closest(".dialect");
-    if (pane && !pane.checkVisibility()) choose(dialectOf(pane));
-    const details = target.closest("details");
-    if (details) details.open = true;
+    if (pane && !pane.checkVisibility() && TENSORFLOW.includes(dialectOf(pane)))
+      choose(dialectOf(pane), null);
+    open(target);
+  }
+
+  // Opens every fold around an element.
+  function open(element) {
+    for (let it = element.closest("details"); it; it = it.parentElement.closest("details"))
+      it.open = true;
   }
 
   // Whether the click opens a new tab or window: the browser does that.
@@ -360,140 +295,29 @@
     arrive(location.hash);
   }
 
-  function clearFilter() {
-    const input = find("#filter");
-    input.value = "";
-    input.dispatchEvent(new Event("input"));
-  }
-
-  // Filter: show the parts of the page, heading to heading, that contain the words.
-
-  function split() {
-    const parts = [];
-    for (const section of all("main > section")) {
-      for (const block of section.children) {
-        const heads = /^H\d$/.test((block.firstElementChild ?? block).tagName);
-        if (heads || /^H\d$/.test(block.tagName) || block === section.firstElementChild)
-          parts.push({ section, blocks: [] });
-        parts.at(-1).blocks.push(block);
-      }
-    }
-    return parts;
-  }
-
-  const CONTROLS = ".copy, .tabs, summary, .anchor";
-  const APART =
-    "p, li, td, th, caption, pre, dt, dd, h2, h3, h4, h5, h6, figcaption, text, div";
-
-  const isText = (node) =>
-    node.parentElement.closest(CONTROLS)
-      ? NodeFilter.FILTER_REJECT
-      : NodeFilter.FILTER_ACCEPT;
-
-  // Finds the words in a block: across the elements that color code, but not from one
-  // cell or paragraph to the next.
-  function ranges(block, words) {
-    const walker = document.createTreeWalker(block, NodeFilter.SHOW_TEXT, isText);
-    let last = null;
-    const starts = [];
-    const nodes = [];
-    let text = "";
-    while (walker.nextNode()) {
-      const holder = walker.currentNode.parentElement.closest(APART);
-      if (holder !== last) text += "\n"; // a search field cannot contain it
-      last = holder;
-      starts.push(text.length);
-      nodes.push(walker.currentNode);
-      text += walker.currentNode.data.toLowerCase();
-    }
-    const place = (offset) => {
-      const index = starts.findLastIndex((start) => start <= offset);
-      return [nodes[index], Math.min(offset - starts[index], nodes[index].length)];
-    };
-    const found = [];
-    for (let at = text.indexOf(words); at >= 0; at = text.indexOf(words, at + 1)) {
-      const range = new Range();
-      range.setStart(...place(at));
-      range.setEnd(...place(at + words.length));
-      found.push(range);
-    }
-    return found;
-  }
-
-  function startFilter() {
-    const input = find("#filter");
-    const output = find(".filter output");
-    const parts = split();
-    const opened = new Set(); // folded code that the filter opened
-
-    function narrow(words) {
-      const hits = [];
-      let count = 0;
-      for (const folded of opened) folded.open = false;
-      opened.clear();
-      for (const one of all(".found")) one.classList.remove("found");
-      for (const part of parts) {
-        const own = words ? part.blocks.flatMap((block) => ranges(block, words)) : [];
-        part.shown = !words || own.length > 0;
-        count += part.shown;
-        for (const range of own) unfold(range.startContainer.parentElement);
-        hits.push(...own);
-      }
-      for (const { section, blocks, shown } of parts) {
-        const kept = parts.some((part) => part.section === section && part.shown);
-        section.classList.toggle("elsewhere", !kept);
-        // A section's title stays above the parts that match.
-        for (const block of blocks) {
-          const title = kept && block === section.firstElementChild;
-          block.classList.toggle("elsewhere", !shown && !title);
-        }
-      }
-      for (const link of all(".contents a")) {
-        const heading = document.getElementById(decodeURIComponent(link.hash.slice(1)));
-        link.parentElement.classList.toggle("elsewhere", !!heading.closest(".elsewhere"));
-      }
-      if (globalThis.Highlight && CSS.highlights) {
-        CSS.highlights.set("found", new Highlight(...hits));
-      }
-      const hit = `${hits.length} ${hits.length === 1 ? "hit" : "hits"}`;
-      if (!words) output.value = "";
-      else if (!count) output.value = "No hits";
-      else output.value = `${hit} in ${count} of ${parts.length} parts`;
-    }
-
-    // Shows a dialect that is not chosen, and opens folded code.
-    function unfold(element) {
-      element.closest(".dialect")?.classList.add("found");
-      const details = element.closest("details:not([open])");
-      if (!details) return;
-      details.open = true;
-      opened.add(details);
-    }
-
-    input.addEventListener("input", () => {
-      const words = input.value.trim().toLowerCase();
-      keeping(words ? null : here(), () => narrow(words));
-      if (words) find("main").scrollIntoView({ behavior: "instant" });
-    });
-    input.addEventListener("keydown", (event) => {
-      if (event.key !== "Escape" || !input.value) return;
-      event.preventDefault();
-      clearFilter();
-    });
-  }
-
-  // Fold all code; the summary of a single piece folds that piece.
+  // Fold all code, or open what was open at first. A summary folds its own piece. Paper
+  // shows everything.
 
   function startFolding() {
     const button = find("#fold");
+    const pieces = all("details.source");
+    const atFirst = new Set(pieces.filter((details) => details.open));
     button.addEventListener("click", () => {
       const fold = button.ariaPressed !== "true";
       button.ariaPressed = fold;
       keeping(here(), () => {
-        for (const details of all("details.source")) details.open = !fold;
+        for (const details of pieces) details.open = !fold && atFirst.has(details);
       });
     });
     name(button, "Fold code");
+    let closed = [];
+    addEventListener("beforeprint", () => {
+      closed = all("details:not([open])");
+      for (const details of closed) details.open = true;
+    });
+    addEventListener("afterprint", () => {
+      for (const details of closed) details.open = false;
+    });
   }
 
   // Names a button whose word is hidden on a narrow screen.
@@ -582,6 +406,9 @@
     for (const scroller of scrollers) observer.observe(scroller);
   }
 
+  // What the other scripts of a page use.
+  globalThis.kvt = { BAR, all, find, isForBrowser, make, memory, open, renamed, uncover };
+
   // Before the first paint, so that nothing jumps.
   const theme = memory.get("theme");
   if (["light", "dark"].includes(theme)) paint(theme);
@@ -591,7 +418,6 @@
     startDialects();
     startMarks();
     startContents();
-    startFilter();
     startFolding();
     startCopying();
     startDownloads();

@@ -1,0 +1,78 @@
+"""Folds: parts of a chapter, and code, that the page shows closed.
+
+A part begins with a heading and ends before the next one of its level or above. Readers
+open it by its heading; links, the browser's search and print open it too.
+"""
+
+import re
+from collections.abc import Sequence
+
+from kvt.report.notebooks import NotebookNode, tags
+
+_HEADING = re.compile(r"(#{1,6}) ")
+_HEADINGS = re.compile(r"^(#{1,6}) ", re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+# Cells whose code is not what the section is about.
+ASIDE = {"folded", "setup", "parity", "hide-input"}
+
+
+def fold(cells: list[NotebookNode]) -> int:
+    """Note in the cells' metadata what is folded; return how many parts are still open.
+
+    A heading that begins a folded part gets `opens`, each heading gets `closes`, the
+    number of parts that end before it, and code that starts closed gets `folded`. A
+    part is folded if its heading is tagged so, or if all of its code is set-up.
+    Raises ValueError for a tagged Markdown cell that begins with no heading, and for a
+    part that would end in the middle of a cell.
+    """
+    levels: list[int] = []  # of the parts that are open
+    for index, cell in enumerate(cells):
+        if cell.cell_type == "code":
+            aside = ASIDE & tags(cell) or "aside" in cell.metadata
+            cell.metadata["folded"] = bool(aside)
+        if cell.cell_type != "markdown":
+            continue
+        level = _level(cell)
+        if level:
+            cell.metadata["closes"] = sum(each >= level for each in levels)
+            levels = [each for each in levels if each < level]
+        _reject_inner_end(cell, levels)
+        if "folded" in tags(cell) and not level:
+            first = cell.source.splitlines()[0]
+            fix = "begin the cell with a heading, or take the tag away"
+            raise ValueError(f"cell {first!r} is tagged 'folded' without one; {fix}")
+        if level and ("folded" in tags(cell) or _is_setup(_part(cells, index))):
+            cell.metadata["opens"] = True
+            levels.append(level)
+    return len(levels)
+
+
+def _level(cell: NotebookNode) -> int:
+    """Return the level of the heading that begins a cell; 0 if none does."""
+    heading = cell.cell_type == "markdown" and _HEADING.match(cell.source)
+    return len(heading[1]) if heading else 0
+
+
+def _part(cells: Sequence[NotebookNode], start: int) -> list[NotebookNode]:
+    """Return the cells from a heading to the next one of its level or above."""
+    own = _level(cells[start])
+    end = (i for i in range(start + 1, len(cells)) if 0 < _level(cells[i]) <= own)
+    return list(cells[start : next(end, len(cells))])
+
+
+def _is_setup(part: Sequence[NotebookNode]) -> bool:
+    """Whether a part has code, and all of it is set-up."""
+    code = [tags(cell) for cell in part if cell.cell_type == "code"]
+    return bool(code) and all("setup" in each for each in code)
+
+
+def _reject_inner_end(cell: NotebookNode, levels: Sequence[int]) -> None:
+    """Raise ValueError if a heading inside the cell ends a folded part."""
+    prose = _FENCED.sub("", cell.source)
+    for heading in list(_HEADINGS.finditer(prose))[bool(_level(cell)) :]:
+        if any(each >= len(heading[1]) for each in levels):
+            line = prose[heading.start() :].splitlines()[0]
+            raise ValueError(
+                f"heading {line!r} ends a folded part in the middle of a cell; "
+                f"begin a new cell with it"
+            )

@@ -1,0 +1,77 @@
+// The first screen: lines between the pair's marks, and the changed line in the program.
+(() => {
+  "use strict";
+
+  const NAMESPACE = "http://www.w3.org/2000/svg";
+  const find = (selector, within = document) => within.querySelector(selector);
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+
+  const element = (name, attributes) => {
+    const made = document.createElementNS(NAMESPACE, name);
+    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+    return made;
+  };
+
+  // The height of a marked line's middle, within the panes.
+  function height(pane, idea, pair) {
+    const line = find(`.line[data-idea="${idea}"]`, pane);
+    const { top, bottom } = line.getBoundingClientRect();
+    return (top + bottom) / 2 - pair.getBoundingClientRect().top;
+  }
+
+  function connect(pair) {
+    const [left, right] = all(".dialect", pair);
+    const outer = pair.getBoundingClientRect();
+    const from = left.getBoundingClientRect().right - outer.left;
+    const width = right.getBoundingClientRect().left - outer.left - from;
+    find(".threads", pair)?.remove();
+    if (width < 8) return; // one below the other
+    const threads = element("svg", {
+      class: "threads", "aria-hidden": "true", width, height: outer.height,
+    });
+    threads.style.left = `${from}px`;
+    for (const { dataset } of all(".line[data-idea]", left)) {
+      const [a, b] = [left, right].map((pane) => height(pane, dataset.idea, pair));
+      const d = `M0 ${a}C${width / 2} ${a} ${width / 2} ${b} ${width} ${b}`;
+      const thread = element("path", { d, "data-idea": dataset.idea });
+      threads.append(thread);
+    }
+    pair.append(threads);
+  }
+
+  // Shows a line that is exchanged in the program itself, and the old lines again.
+  function exchange(pane, originals, cause) {
+    for (const [line, nodes] of originals) {
+      line.replaceChildren(...nodes);
+      line.classList.remove("changed");
+    }
+    originals.clear();
+    const [old, instead] = ["del", "ins"].map((name) => all(name, cause));
+    old.forEach((before, at) => {
+      const line = all(".line", pane).find(
+        (one) => one.textContent.trim() === before.textContent.trim(),
+      );
+      if (!line) return; // of a pair of its own
+      const indent = line.textContent.match(/^ */)[0];
+      originals.set(line, [...line.childNodes]);
+      const mark = all(".mark", line);
+      const nodes = [...instead[at].cloneNode(true).childNodes];
+      nodes.at(-1).data = nodes.at(-1).data?.trimEnd(); // the mark is on the same line
+      line.replaceChildren(indent, ...nodes, ...mark, "\n");
+      line.classList.add("changed");
+    });
+  }
+
+  addEventListener("DOMContentLoaded", () => {
+    const pair = find(".pair");
+    if (!pair) return;
+    new ResizeObserver(() => connect(pair)).observe(pair);
+    const originals = new Map();
+    const pane = find(".dialect.tf2", pair);
+    find(".causes")?.addEventListener("change", (event) => {
+      exchange(pane, originals, event.target.closest(".cause"));
+    });
+    const chosen = find(".cause :checked"); // a browser may remember the choice
+    if (chosen) exchange(pane, originals, chosen.closest(".cause"));
+  });
+})();
