@@ -23,7 +23,7 @@ SHARE = 6_000  # of MNIST for all pairs but the first: ten on all of it take too
 
 
 def network(seed: int, *, dropout: bool = False, **options: Any) -> Any:
-    """Create section 03's network; `options` go to both dense layers."""
+    """Create chapter 03's network; `options` go to both dense layers."""
     hidden = keras.layers.Dense(32, activation="relu", **options)
     output = keras.layers.Dense(10, activation="softmax", **options)
     between = [keras.layers.Dropout(RATE, seed=seed)] if dropout else []
@@ -45,7 +45,7 @@ def convolutional(seed: int) -> Any:
 
 
 def one_unit(seed: int) -> Any:
-    """Create section 01's linear regression."""
+    """Create chapter 01's linear regression."""
     return keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
 
 

@@ -1,4 +1,4 @@
-"""What section 09 shows: each cause's effect, the ranking, a card per cause."""
+"""What chapter 09 shows: each cause's effect, the ranking, a card per cause."""
 
 import ast
 import inspect

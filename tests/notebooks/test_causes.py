@@ -1,4 +1,4 @@
-"""Section 09's causes: its own cells, run on few examples and read as they stand."""
+"""Chapter 09's causes: its own cells, run on few examples and read as they stand."""
 
 import ast
 import inspect

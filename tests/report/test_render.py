@@ -530,6 +530,22 @@ def test_figure_is_inline_with_a_caption_and_unique_ids() -> None:
     assert "</a> a &#34;rising&#34; &lt;line&gt;</figcaption>" in body(cell)
 
 
+@pytest.mark.parametrize(
+    ("width", "place"),
+    [("320", "small"), ("440", "medium"), ("680", "text"), ("1080.5", "large")],
+)
+def test_figures_have_a_place_by_their_width_and_keep_their_data_in_words(
+    width: str, place: str
+) -> None:
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="9">'
+        "<desc>Keras: 2, &lt;1&gt;.<script>alert(1)</script></desc></svg>"
+    )
+    text = body(code("1", **{"image__svg+xml": svg, "text__plain": "It falls."}))
+    assert f'<figure id="figure-2-1" class="{place}">' in text
+    assert "<desc>Keras: 2, &lt;1&gt;.</desc>" in text
+
+
 def test_figures_are_numbered_by_section() -> None:
     plot = code("plot()", **{"image__png": "iVBORw0KGgo=", "text__plain": "dots"})
     directory = Parameter("results_dir", str, "", "where")

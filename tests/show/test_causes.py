@@ -1,4 +1,4 @@
-"""How section 09 shows causes: sizes as text, sources without types."""
+"""How chapter 09 shows causes: sizes as text, sources without types."""
 
 import math
 from dataclasses import replace
