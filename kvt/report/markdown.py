@@ -22,8 +22,9 @@ _FORMULA_AND_POINT = re.compile(
 )
 # Consecutive blocks of code, each with a title.
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
-# Names, punctuation and space have the text's own color, and need no element.
-_PLAIN = re.compile(r'<span class="[npw]">(.*?)</span>', re.DOTALL)
+# Names, operators, punctuation and space have the text's own color, and need no
+# element: a quarter of a page's code would be markup.
+_PLAIN = re.compile(r'<span class="[nopw]">(.*?)</span>', re.DOTALL)
 
 # What a formula may become in MathML, which browsers draw without a script or font.
 _UNKNOWN_MACRO = re.compile(r"\\[A-Za-z]+")

@@ -18,7 +18,7 @@ _HEADING = re.compile(r'<h([1-6]) id="([^"]+)"[^>]*>(.*?)</h\1>', re.DOTALL)
 _LEFT_OUT = re.compile(r'<(a class="anchor"|noscript).*?</(a|noscript)>')
 _WITHIN_WORDS = re.compile(r"</?(?:a|b|code|em|i|span|strong|wbr)\b[^>]*>")
 _TAG = re.compile(r"<[^>]*>")
-_WORD = re.compile(r"[^\W\d]\w{1,39}")
+_WORD = re.compile(r"(?![0-9a-f]{6,}\b)[^\W\d]\w{1,39}")  # no hash
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -37,6 +37,8 @@ def index(pages: Mapping[str, str]) -> str:
         for level, own, heading, text in zip(*[iter(found)] * 4, strict=True):
             if own == HELPERS:
                 continue
+            if own.endswith("-run-again"):
+                text = ""  # parameters and commands, which all chapters have
             for word in sorted(set(_words(f"{heading} {text}"))):
                 places[word].append(len(parts))
             parts.append([number, int(level), own, _text(heading)])

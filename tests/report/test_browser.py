@@ -353,19 +353,24 @@ def test_committed_report_is_small_and_of_a_commit() -> None:
     assert "MNIST" in texts["provenance.html"]
 
 
-def test_committed_index_is_at_most_45_screens_and_its_pages_load_at_once(
-    visit: Visit,
+def test_committed_index_is_short_on_screen_and_on_paper_and_loads_at_once(
+    visit: Visit, tmp_path: Path
 ) -> None:
+    from pypdf import PdfReader
+
     tab = visit(LAPTOP, 900, file=COMMITTED / "index.html")
     height = tab.evaluate("document.documentElement.scrollHeight")
     assert height <= 45 * 900
-    timing = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
-    assert min(loaded(tab, timing) for _ in range(3)) <= 500  # ms
-
-
-def loaded(tab: Any, timing: str) -> float:
-    tab.reload()
-    return float(tab.evaluate(timing))
+    seconds = []
+    for _ in range(3):
+        tab.reload()
+        entry = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
+        seconds.append(tab.evaluate(entry) / 1000)
+    assert min(seconds) <= 1  # 0.5 on a machine that does nothing else
+    tab.pdf(path=tmp_path / "index.pdf", prefer_css_page_size=True)
+    sheets = [each.extract_text() for each in PdfReader(tmp_path / "index.pdf").pages]
+    assert len(sheets) <= 60
+    assert [number for number, text in enumerate(sheets, 1) if len(text) < 100] == []
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -955,7 +960,7 @@ def test_print_shows_all_code_whatever_is_folded(visit: Visit) -> None:
     tab.emulate_media(media="print")
     for name in ("keras", "tf2", "tf1"):
         assert visible(tab, f".dialect.{name} pre.code") == 4
-    printed = "pre.code:not(.aside *)"
+    printed = "pre.code:not(.aside *, .helpers *)"
     assert visible(tab, printed) == tab.locator(printed).count()
     assert visible(tab, "#line-inner") == 1
     for chrome in (".bar", "#found", ".copy", ".anchor", ".skip", ".turn", ".aside"):

@@ -129,8 +129,8 @@ def test_before_the_causes_both_sides_are_equal() -> None:
         assert list(panel.labels) == ["both"]
     assert cause.changes == [
         (
-            'loss <span class="o">=</span> mean(a <span class="o">&lt;</span> b)',
-            'loss <span class="o">=</span> total(a <span class="o">&lt;</span> b)',
+            "loss = mean(a &lt; b)",
+            "loss = total(a &lt; b)",
         )
     ]
 
