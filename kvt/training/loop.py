@@ -15,7 +15,7 @@ import numpy as np
 
 from kvt import data
 from kvt.data import Array, parameters
-from kvt.training import checks
+from kvt.training import checks, steps
 from kvt.training.batches import (
     Batch,
     BatchedRows,
@@ -27,7 +27,7 @@ from kvt.training.batches import (
     validation_batches,
 )
 from kvt.training.callbacks import Callback, TrainingState
-from kvt.training.means import Mean, RunningMeans, Step
+from kvt.training.means import Mean, RunningMeans, Step, examples_in
 from kvt.training.progress import ProgressBar
 
 
@@ -114,6 +114,9 @@ def fit(
         validation = validation_batches(validation_data, batch_size, len(remaining))
     mode = steps_per_execution, jit_compile
     checks.execution(*mode, train_step, test_step if validation else None)
+    train_step = steps.prepare(train_step, "train_step", training, *mode)
+    if validation:
+        test_step = steps.prepare(test_step, "test_step", validation, *mode)
     return train_epochs(
         remaining,
         runner(train_step, training, *mode),
@@ -147,6 +150,7 @@ def evaluate(
         examples = in_order(rows, batch_size)
     mode = steps_per_execution, jit_compile
     checks.execution(*mode, None, test_step)
+    test_step = steps.prepare(test_step, "test_step", examples, *mode)
     return final_means(runner(test_step, examples, *mode)())
 
 
@@ -222,7 +226,7 @@ def run_steps(step: Step, batches: Batches) -> RunningMeans:
     """Call the step on batch after batch; yield its number and the means so far."""
     mean = Mean()
     for number, batch in enumerate(batches):
-        mean.update(step(*batch), len(batch[0]))
+        mean.update(step(*batch), examples_in(batch[0]))
         yield number, mean.result()
 
 
