@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from kvt.data import Array
-from kvt.training.callbacks import GetWeights, Logs, Monitor, SetWeights
+from kvt.training.callbacks import GetWeights, Logs, SetWeights
+from kvt.training.monitors import Monitor
 
 KEPT = 2  # the last one, and the one before it in case the last one is damaged
 BEST = "best.checkpoint"

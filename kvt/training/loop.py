@@ -6,8 +6,7 @@ weights, if given, are its third argument. The loop cannot tell the dialects apa
 it imports no TensorFlow. Names mean what they mean in `keras.Model.fit`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,27 +25,9 @@ from kvt.training.batches import (
     in_order,
     validation_batches,
 )
-from kvt.training.callbacks import Callback, TrainingState
+from kvt.training.callbacks import Callback, History
+from kvt.training.epochs import train_epochs
 from kvt.training.means import Mean, RunningMeans, Step
-from kvt.training.progress import ProgressBar
-
-
-@dataclass
-class History:
-    """The metrics of a training, under the names of `keras.callbacks.History`.
-
-    `epoch` holds the numbers of the epochs, from 0. `history` holds for each metric
-    (`loss`, `val_loss`, …) a list with one value per epoch.
-    """
-
-    epoch: list[int] = field(default_factory=list)
-    history: dict[str, list[float]] = field(default_factory=dict)
-
-    def append(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Add the metrics of an epoch."""
-        self.epoch.append(epoch)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
 
 
 def fit(
@@ -58,7 +39,7 @@ def fit(
     batch_size: int = 32,
     epochs: int = 1,
     verbose: int = 1,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Callback | Sequence[Any] | None = None,
     validation_split: float = 0.0,
     validation_data: tuple[Array, ...] | Iterable[Batch] | None = None,
     shuffle: bool = True,
@@ -67,6 +48,7 @@ def fit(
     steps_per_epoch: int | None = None,
     steps_per_execution: int | str = 1,
     jit_compile: bool = False,
+    model: Any = None,
     seed: int = 0,
 ) -> History:
     """Train as `keras.Model.fit` does, by calling your own steps.
@@ -87,13 +69,15 @@ def fit(
     Callbacks and the check of the loss run once per call. `jit_compile` compiles the
     graph with XLA, which may round differently.
 
-    `verbose` is 1 for a progress bar, 0 for none. A callback stops the training at the
-    end of the epoch with `self.model.stop_training = True`; `initial_epoch` continues
-    an earlier training. Returns the means over the examples of each epoch.
+    `verbose` is 1 for a progress bar, 0 for none. `callbacks` may be Keras's; `model`
+    is what they get as `self.model`: the Keras model that your steps train, or any
+    object with the attributes that they use. A callback stops the training after a step
+    with `self.model.stop_training = True`; `initial_epoch` continues an earlier
+    training. Returns the means over the examples of each epoch.
 
     Raises TypeError or ValueError for an invalid argument, for arrays of different
     length, for NaN or infinity in them and for `x` that ends within an epoch, and
-    FloatingPointError when the loss is no longer finite.
+    FloatingPointError when the loss is no longer finite, unless a callback stops then.
     """
     parameters.check({"batch_size": batch_size, "seed": seed})
     checks.epochs(epochs, initial_epoch, steps_per_epoch)
@@ -118,8 +102,11 @@ def fit(
         remaining,
         runner(train_step, training, *mode),
         runner(test_step, validation, *mode) if validation else None,
-        [*([ProgressBar()] if verbose else []), *callbacks],
+        callbacks,
         training.steps,
+        validation_steps=validation.steps if validation else None,
+        verbose=verbose,
+        model=model,
     )
 
 
@@ -162,51 +149,6 @@ def predict(
     return np.concatenate([np.asarray(predict_step(*batch)) for batch in examples])
 
 
-def train_epochs(
-    epochs: range,
-    train: Callable[[], RunningMeans],
-    validate: Callable[[], RunningMeans] | None,
-    callbacks: Sequence[Callback],
-    steps: int | None,
-) -> History:
-    """Train epoch by epoch, validate after each, and notify the callbacks."""
-    history, state = History(), TrainingState()
-    notify(callbacks, "set_model", state)
-    params = {"epochs": epochs.stop, "steps": steps, "validation": validate is not None}
-    notify(callbacks, "set_params", params)
-    notify(callbacks, "on_train_begin")
-    try:
-        for epoch in epochs:
-            notify(callbacks, "on_epoch_begin", epoch)
-            logs = train_epoch(epoch, train(), callbacks, steps)
-            if validate is not None:
-                metrics = final_means(validate())
-                checks.finite(metrics["loss"], "val_loss", f"epoch {epoch + 1}")
-                logs = logs | {f"val_{name}": value for name, value in metrics.items()}
-            history.append(epoch, logs)
-            notify(callbacks, "on_epoch_end", epoch, logs)
-            if state.stop_training:
-                break
-    finally:
-        notify(callbacks, "on_train_end")
-    return history
-
-
-def train_epoch(
-    epoch: int, means: RunningMeans, callbacks: Sequence[Callback], steps: int | None
-) -> dict[str, float]:
-    """Train on all batches; return the means over them.
-
-    Each batch is measured before later steps update the weights, as in Keras.
-    """
-    for step, logs in means:
-        number = min(step + 1, steps or step + 1)
-        of = f" of {steps}" if steps else ""
-        checks.finite(logs["loss"], "loss", f"epoch {epoch + 1}, step {number}{of}")
-        notify(callbacks, "on_train_batch_end", step, logs)
-    return logs
-
-
 def runner(
     step: Step, batches: Batches, steps_per_execution: int | str, jit_compile: bool
 ) -> Callable[[], RunningMeans]:
@@ -230,9 +172,3 @@ def final_means(means: RunningMeans) -> dict[str, float]:
     """Run through all batches; return the means over them."""
     *_, (_, logs) = means
     return logs
-
-
-def notify(callbacks: Sequence[Callback], hook: str, *args: object) -> None:
-    """Call a hook of every callback, in their order."""
-    for callback in callbacks:
-        getattr(callback, hook)(*args)
