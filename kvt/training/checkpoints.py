@@ -134,10 +134,9 @@ class Checkpoint(Monitor):
         paths = [self._directory / BEST, *self._paths()]
         if epoch != self._done and paths[-1].exists():
             raise ValueError(
-                f"{self._directory} has the checkpoint {paths[-1].name}, and this "
-                f"training starts with epoch {epoch + 1}; it must continue the one that "
-                "is there; pass initial_epoch=checkpoint.restore(), or use another "
-                "directory"
+                f"{self._directory} has {paths[-1].name}, and this training starts "
+                f"with epoch {epoch + 1}; it must continue the training that is there; "
+                "pass initial_epoch=checkpoint.restore(), or use another directory"
             )
         if self._stopping is not None and self._stopping.begun != epoch:
             raise ValueError(
