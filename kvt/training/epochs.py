@@ -4,10 +4,9 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from kvt.training import checks
-from kvt.training.callbacks import History
+from kvt.training.callbacks import History, Monitor
 from kvt.training.hooks import CallbackList
 from kvt.training.means import RunningMeans
-from kvt.training.monitors import Monitor
 
 Run = Callable[[], RunningMeans]  # through all batches, once
 
@@ -94,7 +93,7 @@ def executions(
     callbacks expect one more, as in Keras.
     """
     first = 0
-    while steps is None or first < steps:
+    while not steps or first < steps:
         callbacks(f"on_{kind}_batch_begin", first)
         result = next(results, None)
         if result is None:

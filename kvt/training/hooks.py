@@ -5,8 +5,7 @@ import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kvt.training.callbacks import Callback, History, TrainingState
-from kvt.training.monitors import direction
+from kvt.training.callbacks import Callback, History, TrainingState, direction
 from kvt.training.progress import ProgressBar
 
 HOOKS = [name for name in vars(Callback) if name.startswith(("on_", "set_"))]
