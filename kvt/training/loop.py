@@ -24,9 +24,10 @@ from kvt.training.batches import (
 from kvt.training.callbacks import History
 from kvt.training.epochs import executions, is_due, measure_epoch, train_epochs
 from kvt.training.hooks import CallbackList
-from kvt.training.means import Mean, RunningMeans, Step
+from kvt.training.means import Mean, RunningMeans, Step, examples_in
 from kvt.training.progress import format_metrics
-from kvt.training.rows import examples_in, joined, read, weighted
+from kvt.training.rows import joined, read, weighted
+from kvt.training.steps import prepare
 
 Part = Any  # an array with one row per example, or a tuple, list or dict of such parts
 
@@ -235,6 +236,7 @@ def runner(
     """
     checks.step(step, name, batches.parts)
     checks.execution(steps_per_execution, jit_compile, step, name)
+    step = prepare(step, name, batches, steps_per_execution, jit_compile)
     if steps_per_execution == 1 and not jit_compile:
         return partial(run_steps, step, name, batches)
     from kvt.training import compiled  # late: it imports TensorFlow

@@ -46,12 +46,6 @@ def take(rows: Rows, index: Array | slice) -> Rows:
     return taken
 
 
-def examples_in(x: Any) -> int:
-    """Return the number of examples in a batch: the length of its first array."""
-    first: Any = next((each for each in leaves(x) if each is not None), None)
-    return int(first.shape[0]) if hasattr(first, "shape") else len(x)
-
-
 def read(
     step: Any, x: Any, y: Any = None, sample_weight: Any = None, of: str = ""
 ) -> Rows:
