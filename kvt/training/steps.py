@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kvt.training import means
+from kvt.training import checks, means
 from kvt.training.batches import Batch, BatchedRows, Batches
 from kvt.training.means import Step
 
@@ -127,6 +127,7 @@ class OpenStep:
                     errors.append(error)
                     continue
                 metrics = traced.structured_outputs
+                checks.metrics(metrics, self.name)
                 if not open_size:
                     self.complain(errors[0])
                     return Traced(self.step, specs, cast, metrics)
