@@ -73,9 +73,12 @@ class Traced:
         """
         each = {}
         for name, value in self.outputs.items():
-            shape = value.shape
-            sizes = ("unknown",) if shape.rank is None else tuple(shape)
-            each[name] = means.per_example(name, sizes, examples)
+            if value.shape.rank is None:
+                raise ValueError(
+                    f"metric {name!r} has an unknown shape; a graph of many steps "
+                    "needs it; name it with tf.ensure_shape"
+                )
+            each[name] = means.per_example(name, tuple(value.shape), examples)
         dtypes = {n: np.dtype(v.dtype.as_numpy_dtype) for n, v in self.outputs.items()}
         return each, means.total_dtype(dtypes)
 
