@@ -6,9 +6,10 @@ steps together. They are added up as in the loop, in the same order and dtype, s
 weights and history equal those of single steps bit for bit.
 
 Two rules keep the bits. The sizes of batches are arguments of the graph, not constants,
-because TensorFlow would regroup products with a constant. And a step that draws random
-numbers is in the graph once, because each copy would draw the same numbers. Under XLA,
-which may round differently anyway, sizes are constants.
+because TensorFlow would regroup products with a constant; they are constants if the
+step was traced with one, and under XLA, which may round differently anyway. And a step
+that draws random numbers is in the graph once, because each copy would draw the same
+numbers.
 """
 
 import itertools
@@ -154,8 +155,8 @@ def _graph(step: OpenStep, execution: Execution, jit_compile: bool) -> Graph:
 
 def _trace(traced: Traced, execution: Execution, sizes: Sizes | int | None) -> Graph:
     """Trace the steps of an execution: of known sizes, of a known number, or of any."""
-    size = sizes[0] if isinstance(sizes, tuple) else None
-    per_example, dtype = traced.metrics(size)
+    known = isinstance(sizes, tuple)
+    per_example, dtype = traced.metrics()
     width = len(per_example) + sum(per_example.values())
 
     def steps(examples: Batch, order: tf.Tensor, bounds: tf.Tensor) -> tf.Tensor:
@@ -165,51 +166,46 @@ def _trace(traced: Traced, execution: Execution, sizes: Sizes | int | None) -> G
 
         parts = [
             _loop(partial(some_steps, rows_of), count, unrolled, width, dtype)
-            for rows_of, count, unrolled in _parts(order, bounds, sizes)
+            for rows_of, count, unrolled in _parts(order, bounds, sizes, traced.size)
         ]
         return tf.concat(parts, 0)
 
     def specification(each: tf.Tensor) -> tf.TensorSpec:
         return tf.TensorSpec(
-            [each.shape[0] if size else None, *each.shape[1:]], each.dtype
+            [each.shape[0] if known else None, *each.shape[1:]], each.dtype
         )
 
-    graph = tf.function(steps, autograph=False, jit_compile=size is not None)
+    graph = tf.function(steps, autograph=False, jit_compile=known)
     specs = tf.nest.map_structure(specification, execution.inputs)
     return Graph(graph.get_concrete_function(*specs), per_example)
 
 
 def _parts(
-    order: tf.Tensor, bounds: tf.Tensor, sizes: Sizes | int | None
+    order: tf.Tensor, bounds: tf.Tensor, sizes: Sizes | int | None, size: int | None
 ) -> Iterator[tuple[RowsOf, Any, int]]:
     """Yield the parts of an execution: rows, number of steps, and steps per round."""
     if isinstance(sizes, tuple):
         begin = 0
-        for size, group in itertools.groupby(sizes):
+        for known, group in itertools.groupby(sizes):
             count = len(list(group))
-            yield partial(_known_rows, order, begin, size), count, 1
-            begin += count * size
+            rows = tf.reshape(order[begin : begin + count * known], [count, known])
+            yield partial(_full_rows, rows), count, 1
+            begin += count * known
     elif sizes is None:
         yield partial(_bounded_rows, order, bounds), tf.shape(bounds)[0] - 1, 1
+    elif size is not None:
+        rows = tf.reshape(order, [sizes, size])
+        yield partial(_full_rows, rows), sizes, UNROLLED
     else:  # the last batch may be smaller
         if sizes > 1:
-            full = tf.slice(order, [0], bounds[sizes - 1])
-            yield (
-                partial(_full_rows, tf.reshape(full, [sizes - 1, -1])),
-                sizes - 1,
-                UNROLLED,
-            )
+            rows = tf.reshape(order[: bounds[sizes - 1, 0]], [sizes - 1, -1])
+            yield partial(_full_rows, rows), sizes - 1, UNROLLED
         yield partial(_bounded_rows, order, bounds[sizes - 1 :]), 1, 1
 
 
-def _known_rows(
-    order: tf.Tensor, begin: int, size: int, i: Any, n: int
-) -> list[tf.Tensor]:
-    return [tf.slice(order, [begin + (i + j) * size], [size]) for j in range(n)]
-
-
 def _full_rows(order: tf.Tensor, i: Any, n: int) -> list[tf.Tensor]:
-    rows: list[tf.Tensor] = tf.unstack(tf.slice(order, [i, 0], [n, -1]), n)
+    size = -1 if order.shape[1] is None else order.shape[1]
+    rows: list[tf.Tensor] = tf.unstack(tf.slice(order, [i, 0], [n, size]), n)
     return rows
 
 
@@ -225,7 +221,7 @@ def _batch(rows: tf.Tensor, examples: Batch, specs: Batch) -> Batch:
 
     def gathered(array: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
         part = tf.gather(array, rows)
-        known = spec.shape.is_fully_defined()
+        known = spec.shape.is_fully_defined() and part.shape != spec.shape
         return tf.ensure_shape(part, spec.shape) if known else part
 
     batch: Batch = tf.nest.map_structure(gathered, examples, specs)
