@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from nbval.plugin import IPyNbCell, IPyNbFile
 
+if not __debug__:
+    raise pytest.UsageError("tests need asserts: start Python without -O")
+
 # Set before any import of TensorFlow, whose C++ side logs as soon as it is loaded.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kvt import __version__  # each command imports what it needs: a quick --help
+# Each command imports what it needs: a quick --help.
+from kvt import __version__, require_asserts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
+        require_asserts()
         with _interruptible():
             return int(options.command(options))
     except KeyboardInterrupt:

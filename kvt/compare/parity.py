@@ -99,6 +99,11 @@ def verify_bit_for_bit(outcomes: Mapping[str, Outcome]) -> dict[str, Parity]:
     dialect and what differs, unless all weights after every epoch, the histories, the
     test metrics and the predictions have the same bits.
     """
+    if not {"keras"} < {*outcomes}:
+        raise ValueError(
+            f"outcomes has {sorted(outcomes)}; it must have 'keras' and at least one "
+            "other dialect; train another dialect to compare"
+        )
     keras, found = outcomes["keras"], {}
     for name, one in outcomes.items():
         if name == "keras":
@@ -123,7 +128,11 @@ def verify_program(
 
     Raises ParityError unless every bit is equal.
     """
-    epochs = len(history["loss"])
+    if not (epochs := len(history["loss"])):
+        raise ValueError(
+            "the program's history has 0 epochs; at least one is needed to compare; "
+            "train for more epochs"
+        )
     expected = {name: all_[:epochs] for name, all_ in keras.history.history.items()}
     equal = {
         "weights": same_bits(keras.recorder.weights[epochs - 1], weights),
@@ -149,8 +158,15 @@ def compare(
     """Compare two runs by their weights after each epoch and by their histories.
 
     Both weights are lists of arrays by epoch, in the same order. Raises ValueError for
-    different numbers of epochs or of weights, and for different shapes.
+    no epochs or weights, for different numbers of them, and for different shapes.
     """
+    for name, run in {"reference": reference, "weights": weights}.items():
+        if not run or not all(map(len, run)):
+            raise ValueError(
+                f"{name} has {[len(epoch) for epoch in run]} weights by epoch; there "
+                "must be at least one epoch, each with at least one weight; pass what "
+                "a Recorder recorded"
+            )
     distances = [
         [_distances(a, b) for a, b in zip(ours, theirs, strict=True)]
         for ours, theirs in zip(reference, weights, strict=True)

@@ -5,9 +5,10 @@ stops the training in every dialect.
 """
 
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,30 +23,45 @@ SetWeights = Callable[[list[Array]], object]
 
 @dataclass
 class TrainingState:
-    """What `kvt.fit` passes to `set_model`, where Keras passes its model."""
+    """What callbacks get as `self.model` where Keras passes its model, by default."""
 
-    stop_training: bool = False  # True stops the training at the end of the epoch
+    stop_training: bool = False  # True stops the training after this step
+    stop_evaluating: bool = False
+    stop_predicting: bool = False
+    optimizer: Any = None  # TensorBoard asks for both
+    train_function: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"a callback uses self.model.{name}, but there is no model; pass one that "
+            "has it as model=…: the Keras model that your steps train, or an object"
+        )
 
 
 class Callback:
     """A callback that does nothing: override the hooks you need.
 
-    It has all hooks that Keras calls; `kvt.fit` calls those with a docstring. `epoch`
-    and `batch` count from 0; `logs` holds the metrics so far, such as `val_loss`.
+    It has all hooks of Keras, and `kvt.fit` calls them when Keras does. `epoch` and
+    `batch` count from 0; `logs` holds the metrics so far, such as `val_loss`. All
+    callbacks share one dict: the history gets what a callback adds in `on_epoch_end`.
     """
 
     def set_params(self, params: Mapping[str, Any]) -> None:
-        """Receive `epochs` and `steps` (batches per epoch) before training."""
+        """Receive `verbose`, `epochs` and `steps`, the number of batches per epoch."""
 
     def set_model(self, model: Any) -> None:
-        """Receive the model from Keras, a `TrainingState` from `kvt.fit`."""
+        """Receive the model from Keras; from `kvt.fit`, its argument `model`."""
         self.model = model
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Run once, before the first epoch."""
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Run once, after the last epoch; in `kvt.fit` also if training fails."""
+        """Run once, after the last epoch; `logs` has its metrics."""
+
+    def on_train_failure(self) -> None:
+        """Run if training fails, in `kvt.fit` only; by default, as at its end."""
+        self.on_train_end()
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Run before the first batch of an epoch."""
@@ -53,16 +69,53 @@ class Callback:
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Run after an epoch and its validation."""
 
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Run before each step, or each `steps_per_execution` steps."""
+        self.on_batch_begin(batch, logs=logs)
+
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Run after each step, or each `steps_per_execution` steps."""
+        self.on_batch_end(batch, logs=logs)
 
     def _ignore(self, *args: object, **kwargs: object) -> None:
-        """Do nothing: a hook that only Keras calls."""
+        """Do nothing."""
 
-    on_batch_begin = on_batch_end = on_train_batch_begin = _ignore
+    on_batch_begin = on_batch_end = _ignore  # the older names
     on_test_begin = on_test_end = on_test_batch_begin = on_test_batch_end = _ignore
     on_predict_begin = on_predict_end = _ignore
     on_predict_batch_begin = on_predict_batch_end = _ignore
+
+
+@dataclass
+class History(Callback):
+    """The metrics of a training, under the names of `keras.callbacks.History`.
+
+    `epoch` holds the numbers of the epochs, from 0. `history` holds for each metric
+    (`loss`, `val_loss`, …) a list with one value per epoch. `params` holds `verbose`,
+    `epochs` and `steps`.
+    """
+
+    epoch: list[int] = field(default_factory=list)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Store the parameters."""
+        self.params = dict(params)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Number the epochs anew; an earlier training's metrics stay, as in Keras."""
+        self.epoch = []
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Add the metrics of an epoch."""
+        self.append(epoch, logs or {})
+
+    def append(self, epoch: int, logs: Logs) -> None:
+        """Add the metrics of an epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
 
 
 class Recorder(Callback):
@@ -90,24 +143,47 @@ class Recorder(Callback):
         self.weights.append([np.array(weight) for weight in self._get_weights()])
 
 
+# Keras's metrics, by name. Keras knows no direction for others.
+MAXIMIZED = """acc accuracy binary_accuracy categorical_accuracy
+    sparse_categorical_accuracy top_k_categorical_accuracy
+    sparse_top_k_categorical_accuracy auc precision recall precision_at_recall
+    recall_at_precision sensitivity_at_specificity specificity_at_sensitivity f1_score
+    fbeta_score io_u binary_io_u mean_io_u one_hot_io_u one_hot_mean_io_u r2_score
+    cosine_similarity concordance_correlation pearson_correlation"""
+MINIMIZED = """loss mse mae mape msle bce ce crossentropy mean_squared_error
+    root_mean_squared_error mean_absolute_error mean_absolute_percentage_error
+    mean_squared_logarithmic_error logcosh binary_crossentropy categorical_crossentropy
+    sparse_categorical_crossentropy kl_divergence poisson hinge squared_hinge
+    categorical_hinge"""
+
+
+def direction(metric: str) -> str | None:
+    """Return "min" or "max", as Keras infers it from the name; None if it cannot."""
+    name = re.sub(r"_\d+$", "", metric.removeprefix("val_"))  # Keras numbers: auc_1
+    if name in MINIMIZED.split():
+        return "min"
+    return "max" if name in MAXIMIZED.split() else None
+
+
 class Monitor(Callback):
     """Follow a metric from epoch to epoch; decide whether it improves, as Keras does.
 
     `name` is the metric: `loss`, `val_loss`, `val_accuracy`, …. `mode` is "min" or
-    "max": whether lower or higher values are better; "auto" is "min" for a loss and
-    "max" for an accuracy. `min_delta` is the smallest difference that counts as an
-    improvement, 0 or more. `best` is the best value so far. If the first value is NaN,
-    it stays the best, because no value compares as better.
+    "max": whether lower or higher values are better; "auto" is what Keras takes for
+    its own metrics: "min" for a loss, "max" for an accuracy, …. `min_delta` is the
+    smallest difference that counts as an improvement, 0 or more. `best` is the best
+    value so far. If the first value is NaN, it stays the best, because no value
+    compares as better.
     """
 
     def __init__(self, name: str, mode: str = "auto", min_delta: float = 0.0) -> None:
-        known = {"loss": "min", "accuracy": "max"}
         if mode == "auto":
-            mode = known.get(name.removeprefix("val_"), mode)
+            mode = direction(name) or mode
         if mode not in ("min", "max"):
             raise ValueError(
                 f"mode is {mode!r} for {name}; it must be 'min' or 'max', or 'auto' "
-                "for loss and accuracy; use 'min' if lower values are better"
+                "for loss, accuracy and Keras's other metrics; use 'min' if lower "
+                "values are better"
             )
         if not 0 <= min_delta < math.inf:
             raise ValueError(
@@ -117,10 +193,11 @@ class Monitor(Callback):
         self.name = name
         self.best: float | None = None
         self._sign, self._delta = (1 if mode == "min" else -1), min_delta
+        self._known = False
 
-    def set_params(self, params: Mapping[str, Any]) -> None:
-        """Reject a metric of validation if there is no validation."""
-        if self.name.startswith("val_") and not params.get("validation", True):
+    def reject_without_validation(self) -> None:
+        """Reject a metric of validation: there is no validation."""
+        if self.name.startswith("val_"):
             raise ValueError(
                 f"monitor is {self.name!r}; it needs validation, and there is none; "
                 "pass validation_split or validation_data, or monitor 'loss'"
@@ -128,22 +205,32 @@ class Monitor(Callback):
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """Reject an unknown metric after the first step."""
-        if batch == 0 and not self.name.startswith("val_"):
+        if not self._known and not self.name.startswith("val_"):
             self._value(logs or {})
+        self._known = True
 
-    @np.errstate(over="ignore")  # values beyond float32 are infinite, as in Keras
     def improves(self, logs: Logs) -> bool:
         """Take an epoch's metrics; return whether the value is the best so far.
 
         Raises ValueError if the metric is not among them.
         """
         value = self._value(logs)
+        better = self.best is None or self._better(value, self.best)
+        if better:
+            self.best = value
+        return better
+
+    def _absent(self, logs: Logs) -> bool:
+        """Whether this epoch ended without validation, as `validation_freq` allows."""
+        return self.name.startswith("val_") and not any(
+            name.startswith("val_") for name in logs
+        )
+
+    @np.errstate(over="ignore")  # values beyond float32 are infinite, as in Keras
+    def _better(self, value: float, reference: float) -> bool:
         # Keras subtracts in float64 and compares in float32, whatever the dtype.
         better = np.float32(self._sign * value + self._delta)
-        if self.best is None or better < np.float32(self._sign * self.best):
-            self.best = value
-            return True
-        return False
+        return bool(better < np.float32(self._sign * reference))
 
     def _value(self, logs: Logs) -> float:
         if self.name not in logs:
@@ -159,9 +246,11 @@ class EarlyStopping(Monitor):
 
     `monitor` is the metric; `mode` and `min_delta` are those of `Monitor`. Training
     stops after `patience` epochs in a row without improvement; 0 and 1 both stop after
-    the first. `restore_best_weights` restores the weights of the best epoch at the end,
-    even if training was not stopped or failed. It needs `get_weights`, which returns
-    the current weights, and `set_weights`, which sets such a list.
+    the first. With a `baseline`, only improvements on it count. The first
+    `start_from_epoch` epochs are ignored. `restore_best_weights` restores the weights
+    of the best epoch at the end, even if training was not stopped or failed. It needs
+    `get_weights`, which returns the current weights, and `set_weights`, which sets such
+    a list. To go on after a restart, pass the callback to `Checkpoint(stopping=…)`.
 
     `stopped_epoch` is the epoch that stopped the training, from 0; 0 if none did.
     `best_epoch` is the epoch with the best value, from 0.
@@ -174,7 +263,9 @@ class EarlyStopping(Monitor):
         min_delta: float = 0.0,
         patience: int = 0,
         mode: str = "auto",
+        baseline: float | None = None,
         restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
         get_weights: GetWeights | None = None,
         set_weights: SetWeights | None = None,
     ) -> None:
@@ -189,30 +280,73 @@ class EarlyStopping(Monitor):
                 "restore_best_weights is True; it needs get_weights and set_weights; "
                 "pass both, in Keras model.get_weights and model.set_weights"
             )
-        self._patience = patience
-        self._restore = restore_best_weights
+        self._patience, self._baseline = patience, baseline
+        self._restore, self._start = restore_best_weights, start_from_epoch
         self._get_weights, self._set_weights = get_weights, set_weights
+        self.begun: int | None = None  # the epoch that is running
+        self._resumed = False
+        self._reset()
 
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Reset everything, so that one object can watch several trainings."""
+    def _reset(self) -> None:
         self.best = None
-        self._best_weights: list[Array] | None = None
+        self.best_weights: list[Array] = []
         self._wait = 0
         self.stopped_epoch = self.best_epoch = 0
 
+    def get_state(self) -> dict[str, Any]:
+        """Return what decides when to stop, without `best_weights`."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "wait": self._wait,
+            "stopped_epoch": self.stopped_epoch,
+        }
+
+    def set_state(self, state: Mapping[str, Any], best_weights: list[Array]) -> None:
+        """Let the next training go on from here. The rules may have changed."""
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+        self._wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
+        self.best_weights = best_weights
+        self._resumed = True
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Store the number of epochs."""
+        self._epochs = params.get("epochs")
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Reset everything, so that one object can watch several trainings.
+
+        If the restored training has stopped already, leave no epoch to train.
+        """
+        if not self._resumed:
+            self._reset()
+        elif self.stopped_epoch and self._wait >= self._patience:
+            self.model._initial_epoch = self._epochs  # as BackupAndRestore does
+        else:
+            self.stopped_epoch = 0
+        self._resumed, self.begun = False, None
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Note the epoch, for a `Checkpoint` that saves this state."""
+        self.begun = epoch
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Count the epochs since the last improvement; stop when there are too many."""
+        if epoch < self._start or self._absent(logs or {}):
+            return
         self._wait += 1
         if self.improves(logs or {}):
-            self._wait = 0
             self.best_epoch = epoch
             if self._restore and self._get_weights:
-                self._best_weights = [np.array(w) for w in self._get_weights()]
+                self.best_weights = [np.array(w) for w in self._get_weights()]
+            value = self._value(logs or {})
+            if self._baseline is None or self._better(value, self._baseline):
+                self._wait = 0
         elif self._wait >= self._patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Restore the best weights."""
-        if self._best_weights is not None and self._set_weights:
-            self._set_weights(self._best_weights)
+        if self.best_weights and self._set_weights:
+            self._set_weights(self.best_weights)

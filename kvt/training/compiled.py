@@ -4,10 +4,18 @@ A call of a graph takes as long as many steps do. Here k steps, or all steps of 
 epoch, are one graph. It cuts the batches on the device and returns the metrics of all
 steps together. They are added up as in the loop, in the same order and dtype, so
 weights and history equal those of single steps bit for bit.
+
+Two rules keep the bits. The sizes of batches are arguments of the graph, not constants,
+because TensorFlow would regroup products with a constant; they are constants if the
+step was traced with one, and under XLA, which may round differently anyway. And a step
+that draws random numbers is in the graph once, because each copy would draw the same
+numbers.
 """
 
-import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,178 +23,254 @@ import tensorflow as tf
 
 from kvt import data
 from kvt.data import Array
-from kvt.training.batches import BatchedRows, Batches
-from kvt.training.means import Mean, RunningMeans, Step
+from kvt.training.batches import Batch, BatchedRows, Batches
+from kvt.training.means import Mean, RunningMeans, Step, examples_in, per_example
+from kvt.training.steps import OpenStep, Traced
 
-MetricTensors = dict[str, tf.Tensor]
-# Two parts: the stacked metrics of the full batches, those of the smaller last batch.
-MetricArrays = list[dict[str, Array]]
-Execution = Callable[[Array], MetricArrays]  # of the examples at the rows given
-BatchAt = Callable[[Any, int], tuple[tf.Tensor, ...]]  # from its first row and size
+Sizes = tuple[int, ...]
+RowsOf = Callable[[Any, int], list[tf.Tensor]]  # of the batches i, …, i + n - 1
 UNROLLED = 8  # steps per round of tf.while_loop, which costs as much as operations
 
 
-class StackedMean(Mean):
-    """A `Mean` that takes the metrics of many batches at once."""
+@dataclass(frozen=True)
+class Execution:
+    """The batches of the steps that run in one call."""
 
-    @np.errstate(over="ignore", invalid="ignore")
-    def update_all(self, logs: Mapping[str, Array], examples: int) -> None:
-        """Add batches of `examples` each; `logs` holds what `update` takes, stacked.
+    examples: Batch  # tensors
+    order: Array  # of the examples
+    sizes: Sizes  # of the batches
 
-        The totals have the same bits as after one `update` per batch.
-        """
-        for name, values in logs.items():
-            number = values.dtype.type
-            if values.ndim > 1:
-                totals = values.reshape(len(values), -1).sum(axis=1)
-            else:
-                totals = values * number(examples)
-            totals[0] = self.totals.get(name, number(0)) + totals[0]
-            # One after the other: `sum` adds pairs, and so rounds differently.
-            self.totals[name] = np.add.accumulate(totals)[-1]
-        self.examples += examples * len(values)
+    @cached_property
+    def inputs(self) -> tuple[Any, ...]:
+        """The graph's arguments; the last one has the bounds of the batches."""
+        bounds = [[0], *([end] for end in itertools.accumulate(self.sizes))]
+        return self.examples, tf.constant(self.order, tf.int32), tf.constant(bounds)
+
+    @cached_property
+    def flat(self) -> Sequence[tf.Tensor]:
+        """The same, one after the other."""
+        flat: Sequence[tf.Tensor] = tf.nest.flatten(self.inputs)
+        return flat
+
+    @property
+    def alike(self) -> bool:
+        """Whether all batches but the last have one size, and the last is no larger."""
+        return len({*self.sizes[:-1]}) <= 1 and self.sizes[-1] <= self.sizes[0]
 
 
 def runner(
     step: Step, batches: Batches, steps_per_execution: int | str, jit_compile: bool
 ) -> Callable[[], RunningMeans]:
-    """Return a function that runs the step on all batches, many steps per call.
-
-    A whole epoch gathers its batches in the graph; it copies the arrays only if
-    TensorFlow cannot read them in place (see `data.empty`). Executions of fewer steps
-    are gathered by NumPy, one at a time.
-
-    Raises ValueError for a `BatchStream`.
-    """
-    if not isinstance(batches, BatchedRows):
-        raise ValueError(
-            "steps_per_execution and jit_compile need x and y as arrays, but here "
-            "batches come one by one; pass arrays x and y, and validation_data as a "
-            "tuple of arrays, or use steps_per_execution=1 and jit_compile=False"
-        )
-    size, order = batches.batch_size, batches.order
-    steps = (
-        batches.steps if steps_per_execution == "epoch" else int(steps_per_execution)
-    )
-    starts = range(0, len(order), steps * size)
-    parts = [order[start : start + steps * size] for start in starts]
-    build = _whole_epoch if len(parts) == 1 else _some_steps
-    execute = build(step, batches, jit_compile)
+    """Return a function that runs the step on all batches, many steps per call."""
+    if not isinstance(step, OpenStep):
+        step = OpenStep(step, "step", steps_per_execution, jit_compile)
+    steps = None if steps_per_execution == "epoch" else int(steps_per_execution)
+    rows = None
+    if isinstance(batches, BatchedRows):
+        rows = list(_executions_of_rows(batches, steps or batches.steps))
 
     def run() -> RunningMeans:
-        mean = StackedMean()
-        for number, part in enumerate(parts):
-            full, last = execute(part)
-            if full:
-                mean.update_all(full, size)
-            if last:
-                mean.update(last, len(part) % size)
+        mean = Mean()
+        for number, execution in enumerate(rows or _executions(batches, steps)):
+            graph = _graph(step, execution, jit_compile)
+            mean.add(graph.totals(execution), sum(execution.sizes))
             # Keras counts whole executions, even beyond the last step of the epoch.
-            yield (number + 1) * steps - 1, mean.result()
+            yield (number + 1) * (steps or len(execution.sizes)) - 1, mean.result()
 
     return run
 
 
-def _whole_epoch(step: Step, batches: BatchedRows, jit_compile: bool) -> Execution:
-    """Return a function that runs an epoch; its graph holds the examples in order.
+def _executions_of_rows(batches: BatchedRows, steps: int) -> Iterator[Execution]:
+    """Yield an epoch's executions of so many steps, which gather their examples.
 
-    Arguments would be bound and checked in each call, which takes longer than a short
-    epoch even if there are none; `call_flat` does not check.
+    The arrays are copied only if TensorFlow cannot read them in place (`data.empty`).
     """
-    examples = tuple(map(_in_place, batches.rows))
-    order = tf.constant(batches.order, tf.int32)
-
-    def batch_at(start: Any, size: int) -> tuple[tf.Tensor, ...]:
-        rows = tf.slice(order, [start], [size])
-        return tuple(tf.gather(array, rows) for array in examples)
-
-    @functools.cache  # traced in the first epoch
-    def traced() -> Any:
-        n, size = len(batches.order), batches.batch_size
-        function = tf.function(
-            lambda: _steps_in_graph(step, batch_at, n, size, jit_compile),
-            autograph=False,
-            jit_compile=jit_compile,
-        ).get_concrete_function()
-        names = tuple(map(sorted, function.structured_outputs))  # as tf.nest sorts them
-        return function, function.captured_inputs, names
-
-    def execute(_: Array) -> MetricArrays:
-        function, captured, parts = traced()
-        values = (each.numpy() for each in function.inference_fn.call_flat(*captured))
-        return [{name: next(values) for name in names} for names in parts]
-
-    return execute
+    examples = tf.nest.map_structure(_in_place, batches.rows)
+    count = steps * batches.batch_size
+    for start in range(0, len(batches.order), count):
+        order = batches.order[start : start + count]
+        full, rest = divmod(len(order), batches.batch_size)
+        sizes = (batches.batch_size,) * full + ((rest,) if rest else ())
+        yield Execution(examples, order, sizes)
 
 
-def _some_steps(step: Step, batches: BatchedRows, jit_compile: bool) -> Execution:
-    """Return a function that copies some examples to the device and runs steps."""
-
-    def run(*examples: tf.Tensor) -> tuple[MetricTensors, MetricTensors]:
-        def batch_at(start: Any, size: int) -> tuple[tf.Tensor, ...]:
-            return tuple(_rows(array, start, size) for array in examples)
-
-        n, size = examples[0].shape[0], batches.batch_size
-        return _steps_in_graph(step, batch_at, n, size, jit_compile)
-
-    graph = tf.function(run, autograph=False, jit_compile=jit_compile)
-
-    def execute(order: Array) -> MetricArrays:
-        parts = graph(*(_take(array, order) for array in batches.rows))
-        return [{name: v.numpy() for name, v in part.items()} for part in parts]
-
-    return execute
+def _executions(batches: Batches, steps: int | None) -> Iterator[Execution]:
+    """Yield so many batches at a time, or all, one after another in one tensor."""
+    source = iter(batches)
+    while some := list(itertools.islice(source, steps)):
+        examples = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *some)
+        sizes = tuple(examples_in(batch[0]) for batch in some)
+        yield Execution(examples, np.arange(sum(sizes)), sizes)
 
 
-def _steps_in_graph(
-    step: Step, batch_at: BatchAt, n: int, size: int, jit_compile: bool
-) -> tuple[MetricTensors, MetricTensors]:
-    """Run the step on n examples, batch after batch; return both parts of the metrics.
+@dataclass(frozen=True)
+class Graph:
+    """The graph of some steps, and their metrics by name: whether per example."""
 
-    A part is empty if there is no such batch.
+    function: Any
+    per_example: dict[str, bool]
+
+    @np.errstate(over="ignore", invalid="ignore")  # `fit` reports it
+    def totals(self, execution: Execution) -> dict[str, Array]:
+        """Run the steps; return each metric's total over each batch.
+
+        Arguments would be bound and checked in each call, which takes longer than a
+        short epoch; `call_flat` does not check.
+        """
+        captured = self.function.captured_inputs
+        (values,) = self.function.inference_fn.call_flat(*execution.flat, *captured)
+        rows = values.numpy()  # (steps, metrics)
+        sizes = np.array(execution.sizes, rows.dtype)
+        columns, totals = iter(rows.T), {}
+        for name, each in self.per_example.items():
+            total = next(columns)
+            lengths: Any = next(columns) if each else 1
+            for wrong in np.flatnonzero((lengths != sizes) & (lengths != 1)):
+                per_example(name, (int(lengths[wrong]),), execution.sizes[wrong])
+            totals[name] = np.where(lengths == sizes, total, total * sizes)
+        return totals
+
+
+def _graph(step: OpenStep, execution: Execution, jit_compile: bool) -> Graph:
+    """Return the graph for an execution, traced when it is first needed.
+
+    The step keeps it, so that random operations continue in the next training.
     """
-    full, rest = divmod(n, size)
-    stacked: MetricTensors = {}
-    if full:
-        unrolled = 1 if jit_compile else UNROLLED
-        stacked = _loop(lambda i: step(*batch_at(i * size, size)), full, unrolled)
-    return stacked, dict(step(*batch_at(full * size, rest))) if rest else {}
+    traced = step.only or step.traced(execution.examples)
+    sizes: Sizes | int | None = len(execution.sizes)
+    if jit_compile:
+        sizes = execution.sizes
+    elif traced.draws or not execution.alike:
+        sizes = None
+    shapes = tuple(
+        (each.dtype, *each.shape[0 if jit_compile else 1 :]) for each in execution.flat
+    )
+    graphs = vars(traced.call).setdefault("kvt_graphs", {})
+    key = shapes, sizes
+    if key not in graphs:
+        graphs[key] = _trace(traced, execution, sizes)
+    found: Graph = graphs[key]
+    return found
+
+
+def _trace(traced: Traced, execution: Execution, sizes: Sizes | int | None) -> Graph:
+    """Trace the steps of an execution: of known sizes, of a known number, or of any."""
+    known = isinstance(sizes, tuple)
+    per_example, dtype = traced.metrics()
+    width = len(per_example) + sum(per_example.values())
+
+    def steps(examples: Batch, order: tf.Tensor, bounds: tf.Tensor) -> tf.Tensor:
+        def some_steps(rows_of: RowsOf, i: Any, n: int) -> tf.Tensor:
+            batches = [_batch(rows, examples, traced) for rows in rows_of(i, n)]
+            return _columns([traced(*batch) for batch in batches], per_example, dtype)
+
+        parts = [
+            _loop(partial(some_steps, rows_of), count, unrolled, width, dtype)
+            for rows_of, count, unrolled in _parts(order, bounds, sizes, traced.size)
+        ]
+        return tf.concat(parts, 0)
+
+    def specification(each: tf.Tensor) -> tf.TensorSpec:
+        return tf.TensorSpec(
+            [each.shape[0] if known else None, *each.shape[1:]], each.dtype
+        )
+
+    graph = tf.function(steps, autograph=False, jit_compile=known)
+    specs = tf.nest.map_structure(specification, execution.inputs)
+    return Graph(graph.get_concrete_function(*specs), per_example)
+
+
+def _parts(
+    order: tf.Tensor, bounds: tf.Tensor, sizes: Sizes | int | None, size: int | None
+) -> Iterator[tuple[RowsOf, Any, int]]:
+    """Yield the parts of an execution: rows, number of steps, and steps per round."""
+    if isinstance(sizes, tuple):
+        begin = 0
+        for known, group in itertools.groupby(sizes):
+            count = len(list(group))
+            rows = tf.reshape(order[begin : begin + count * known], [count, known])
+            yield partial(_full_rows, rows), count, 1
+            begin += count * known
+    elif sizes is None:
+        yield partial(_bounded_rows, order, bounds), tf.shape(bounds)[0] - 1, 1
+    elif size is not None:
+        rows = tf.reshape(order, [sizes, size])
+        yield partial(_full_rows, rows), sizes, UNROLLED
+    else:  # the last batch may be smaller
+        if sizes > 1:
+            rows = tf.reshape(order[: bounds[sizes - 1, 0]], [sizes - 1, -1])
+            yield partial(_full_rows, rows), sizes - 1, UNROLLED
+        yield partial(_bounded_rows, order, bounds[sizes - 1 :]), 1, 1
+
+
+def _full_rows(order: tf.Tensor, i: Any, n: int) -> list[tf.Tensor]:
+    size = -1 if order.shape[1] is None else order.shape[1]
+    rows: list[tf.Tensor] = tf.unstack(tf.slice(order, [i, 0], [n, size]), n)
+    return rows
+
+
+def _bounded_rows(
+    order: tf.Tensor, bounds: tf.Tensor, i: Any, n: int
+) -> list[tf.Tensor]:
+    edges = tf.unstack(tf.slice(bounds, [i, 0], [n + 1, 1]), n + 1)
+    return [tf.strided_slice(order, a, b, [1]) for a, b in itertools.pairwise(edges)]
+
+
+def _batch(rows: tf.Tensor, examples: Batch, traced: Traced) -> Batch:
+    """Gather a batch. A Dataset may state its size, which the step then knows too."""
+
+    def gathered(array: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+        part = tf.gather(array, rows)
+        unknown = not part.shape.is_fully_defined() and not traced.of_any_size
+        known = spec.shape.is_fully_defined()
+        return tf.ensure_shape(part, spec.shape) if known and unknown else part
+
+    batch: Batch = tf.nest.map_structure(gathered, examples, traced.specs)
+    return batch
+
+
+def _columns(
+    logs: Sequence[Mapping[str, Any]], per_example: Mapping[str, bool], dtype: Any
+) -> tf.Tensor:
+    """Return the metrics of n steps, (n, metrics), with values per example summed.
+
+    The column after such a sum has the number of values.
+    """
+    columns = []
+    for name, each in per_example.items():
+        values = tf.cast(tf.stack([log[name] for log in logs]), dtype)  # (n, …)
+        if each:
+            if values.shape.rank > 2:
+                values = tf.reduce_mean(values, list(range(2, values.shape.rank)))
+            number = tf.cast(tf.shape(values)[1], dtype)
+            columns += [tf.reduce_sum(values, 1), tf.fill([len(logs)], number)]
+        else:
+            columns.append(tf.reshape(values, [len(logs)]))
+    return tf.stack(columns, 1)
 
 
 def _loop(
-    step: Callable[[Any], Mapping[str, tf.Tensor]], count: int, unrolled: int
-) -> MetricTensors:
-    """Call `step(i)` for i < count, `unrolled` times per round; stack the metrics."""
+    some_steps: Callable[[Any, int], tf.Tensor],
+    count: Any,
+    unrolled: int,
+    width: int,
+    dtype: Any,
+) -> tf.Tensor:
+    """Run `count` steps, `unrolled` of them per round; return their metrics."""
+    if isinstance(count, int) and count <= unrolled:
+        return some_steps(0, count)
+    before = count % unrolled if unrolled > 1 else 0
+    first = [some_steps(0, before)] if before else []
 
-    def some_calls(start: Any, calls: int) -> MetricTensors:
-        logs = [step(start + i) for i in range(calls)]
-        return {name: tf.stack([each[name] for each in logs]) for name in logs[0]}
+    def one_round(i: tf.Tensor, stored: tf.TensorArray) -> tuple[Any, Any]:
+        return i + 1, stored.write(i, some_steps(before + i * unrolled, unrolled))
 
-    # Outside the loop, at least one call: it shows what metrics the step returns.
-    before = 1 + (count - 1) % unrolled
-    first = some_calls(0, before)
-    rounds = (count - before) // unrolled
-    if not rounds:
-        return first
-
-    def one_round(i: tf.Tensor, stored: Any) -> Any:
-        logs = some_calls(before + i * unrolled, unrolled)
-        return i + 1, {name: stored[name].write(i, logs[name]) for name in logs}
-
-    stored = {}
-    for name, values in first.items():
-        shape = unrolled, *values.shape[1:]
-        stored[name] = tf.TensorArray(values.dtype, rounds, element_shape=shape)
+    rounds = count // unrolled
+    stored = tf.TensorArray(dtype, rounds, element_shape=(unrolled, width))
     _, stored = tf.while_loop(
         lambda i, _: i < rounds, one_round, (0, stored), parallel_iterations=1
     )
-    return {name: tf.concat([first[name], stored[name].concat()], 0) for name in first}
-
-
-def _rows(array: tf.Tensor, start: Any, size: int) -> tf.Tensor:
-    """Return rows of a known shape; a slice of the first axis copies nothing."""
-    others = array.shape[1:]
-    return tf.slice(array, [start, *(0 for _ in others)], [size, *others])
+    return tf.concat([*first, stored.concat()], 0)
 
 
 def _in_place(array: Array) -> tf.Tensor:
@@ -198,13 +282,6 @@ def _in_place(array: Array) -> tf.Tensor:
     if aligned and array.flags.c_contiguous and array.flags.writeable:
         return _shared(array)
     return tf.constant(array)
-
-
-def _take(array: Array, order: Array) -> tf.Tensor:
-    """Copy rows to memory that TensorFlow reads without a second copy."""
-    rows = data.empty((len(order), *array.shape[1:]), array.dtype)
-    np.take(array, order, axis=0, out=rows, mode="clip")  # "raise" would copy twice
-    return _shared(rows)
 
 
 def _shared(array: Array) -> tf.Tensor:
