@@ -38,6 +38,8 @@ def prepare(
     opened = OpenStep(step, name, steps_per_execution, jit)
     if isinstance(batches, BatchedRows):
         opened.only = opened.trace(next(iter(batches)))
+    elif batches.class_weight:  # adds a part to each batch
+        pass
     elif isinstance(spec := getattr(batches.source, "element_spec", None), tuple):
         opened.only = opened.trace(spec)  # it may state a size; Keras keeps it too
     return opened
