@@ -23,24 +23,30 @@ def split(n: int, validation_split: float) -> int:
     return n_train
 
 
-def example_order(n: int, seed: int) -> npt.NDArray[np.int64]:
+def example_order(
+    n: int, seed: int, within_batches_of: int | None = None
+) -> npt.NDArray[np.int64]:
     """Return the order (n,) in which Keras's `fit(shuffle=True)` visits n examples.
 
     Keras uses this order after `keras.utils.set_random_seed(seed)`. It depends only on
     n and the seed, and it is the same in every epoch: Keras shuffles inside a tf.data
-    map, which restarts the same stream of random numbers each time.
+    map, which restarts the same stream of random numbers each time. A batch size
+    `within_batches_of` gives the order of `shuffle="batch"`, which shuffles each batch.
     """
     with quiet():
         import tensorflow as tf
 
+    size = within_batches_of or n
     # A separate graph has a separate seed, so the caller's random numbers stay as they
     # are. Keras's shuffle is the first random operation of its function, and TensorFlow
     # numbers random operations from 0: hence the operation's seed of 0.
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.random.set_seed(seed)
-        order = tf.random.shuffle(tf.range(n, dtype=tf.int64), seed=0)
-        shuffled: npt.NDArray[np.int64] = session.run(order)
-    return shuffled
+        rows = tf.compat.v1.placeholder(tf.int64, (None,))
+        shuffled = tf.random.shuffle(rows, seed=0)
+        parts = [np.arange(i, min(i + size, n)) for i in range(0, n, size)]
+        order = np.concatenate([session.run(shuffled, {rows: part}) for part in parts])
+    return order.astype(np.int64)
 
 
 def check_parts(n: int, n_train: int, validation_split: float) -> None:

@@ -6,7 +6,9 @@ sample weights `(x, y, sample_weight)`.
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import operator
+import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +17,9 @@ import numpy as np
 from kvt import data
 from kvt.data import Array
 from kvt.training import checks
+from kvt.training.rows import Rows, length, read, take, weighted
 
 Batch = tuple[Any, ...]
-Rows = tuple[Array, ...]  # arrays of the same length: row i of each is example i
-
-
-def as_rows(named: Mapping[str, Any]) -> Rows:
-    """Return the parts that are not None, as arrays. Raises ValueError."""
-    rows = {name: np.asarray(part) for name, part in named.items() if part is not None}
-    checks.rows(rows)
-    return tuple(rows.values())
 
 
 def hold_back(rows: Rows, validation_split: float) -> tuple[Rows, Rows | None]:
@@ -34,8 +29,8 @@ def hold_back(rows: Rows, validation_split: float) -> tuple[Rows, Rows | None]:
     """
     if validation_split == 0:
         return rows, None
-    n = data.split(len(rows[0]), validation_split)
-    return tuple(array[:n] for array in rows), tuple(array[n:] for array in rows)
+    n = data.split(length(rows), validation_split)
+    return take(rows, slice(n)), take(rows, slice(n, None))
 
 
 @dataclass(frozen=True)
@@ -51,10 +46,17 @@ class BatchedRows:
         """The number of batches per epoch."""
         return math.ceil(len(self.order) / self.batch_size)
 
+    @property
+    def parts(self) -> int:
+        """The number of parts of a batch."""
+        return len(self.rows)
+
+    def __len__(self) -> int:
+        return self.steps
+
     def __iter__(self) -> Iterator[Batch]:
         for start in range(0, len(self.order), self.batch_size):
-            batch = self.order[start : start + self.batch_size]
-            yield tuple(array[batch] for array in self.rows)
+            yield take(self.rows, self.order[start : start + self.batch_size])
 
 
 @dataclass
@@ -62,65 +64,188 @@ class BatchStream:
     """Batches taken one by one from a `tf.data.Dataset`, a list or a generator.
 
     An epoch goes through all of `source`. With `steps_per_epoch` it takes that many
-    batches; the next epoch continues there, or starts again if `source` has ended.
-    Iterators and batches are requested only when needed: each new iterator of a
-    shuffled Dataset has a new order. `name` is used in error messages.
+    batches; the next epoch continues there, or starts again if `source` has ended or
+    if the stream `restarts`, as for validation. Iterators and batches are requested
+    only when needed: each new iterator of a shuffled Dataset has a new order. A
+    `PyDataset` is told of epochs as in Keras. `class_weight` adds sample weights; with
+    `only_x`, the other parts of a batch are dropped. `name` is used in error messages.
 
     Raises TypeError if `source` gives no batches. Raises ValueError if `source` cannot
     give `epochs` epochs, and if it ends within an epoch, where Keras only warns.
     """
 
-    source: Iterable[Batch]
+    source: Any
     name: str
     epochs: int
     steps_per_epoch: int | None = None
+    restarts: bool = False
+    class_weight: Mapping[int, float] | None = None
+    only_x: bool = False
 
     def __post_init__(self) -> None:
-        checks.source(self.source, self.name, self.epochs, self.steps_per_epoch)
+        per_epoch = self.steps_per_epoch
+        checks.source(self.source, self.name, self.epochs, per_epoch, self.restarts)
+        if not self.only_x:
+            checks.first_batch(self.source, self.name)
+        if per_epoch and (total := known_length(self.source)):
+            enough = per_epoch if self.restarts else per_epoch * self.epochs
+            if total < enough and (total < per_epoch or total % per_epoch):
+                count = total % per_epoch
+                checks.whole_epoch(count, self.name, self.epochs, per_epoch)
         self.unfinished: Iterator[Batch] = iter(())
+        self.begun = False
 
     @property
     def steps(self) -> int | None:
         """The number of batches per epoch; None if it is unknown until the end."""
-        try:
-            return self.steps_per_epoch or len(self.source)  # type: ignore[arg-type]
-        except TypeError:
-            return None
+        return self.steps_per_epoch or known_length(self.source)
+
+    @property
+    def parts(self) -> int | None:
+        """The number of parts of a batch; None if it is unknown."""
+        return self.source.parts if isinstance(self.source, BatchedRows) else None
 
     def __iter__(self) -> Iterator[Batch]:
+        if self.restarts or not self.begun:
+            self.begun = True
+            self.tell("on_epoch_end")  # Keras does so before the first epoch, too
+        self.tell("on_epoch_begin")
         count = 0
         for batch in self.next_epoch():
-            checks.batch(batch, self.name)
-            yield tuple(batch)
+            yield self.checked(batch)
             count += 1
         checks.whole_epoch(count, self.name, self.epochs, self.steps_per_epoch)
+        self.tell("on_epoch_end")
 
-    def next_epoch(self) -> Iterator[Batch]:
+    def next_epoch(self) -> Iterator[Any]:
         """Start again; with `steps_per_epoch`, continue where the last epoch ended."""
         if self.steps_per_epoch is None:
             return iter(self.source)
-        batches = itertools.islice(self.unfinished, self.steps_per_epoch)
-        first = next(batches, None)
-        if first is None:  # the first epoch, or the source ended with the last one
-            self.unfinished = iter(self.source)
-            return itertools.islice(self.unfinished, self.steps_per_epoch)
-        return itertools.chain([first], batches)
+        if not self.restarts:
+            batches = itertools.islice(self.unfinished, self.steps_per_epoch)
+            for first in batches:
+                return itertools.chain([first], batches)
+        # the first epoch, or the source ended with the last one
+        self.unfinished = iter(self.source)
+        return itertools.islice(self.unfinished, self.steps_per_epoch)
+
+    def checked(self, batch: Any) -> Batch:
+        """Return a batch as a tuple of parts."""
+        if self.only_x:
+            return (batch[0] if isinstance(batch, tuple | list) else batch,)
+        checks.batch(batch, self.name)
+        return weighted(batch, self.class_weight) if self.class_weight else tuple(batch)
+
+    def tell(self, hook: str) -> None:
+        """Tell a `PyDataset` that an epoch begins or ends."""
+        getattr(self.source, hook, lambda: None)()
+
+
+class OrderedBatches:
+    """The batches of a `keras.utils.PyDataset`, in Keras's order.
+
+    With `shuffle`, each epoch has another order of batches: that of Keras after
+    `keras.utils.set_random_seed(seed)`.
+    """
+
+    def __init__(self, source: Any, shuffle: bool | str, seed: int) -> None:
+        self.source = source
+        self.on_epoch_begin = source.on_epoch_begin
+        self.on_epoch_end = source.on_epoch_end
+        self.shuffle = random.Random(seed).shuffle if shuffle else lambda order: None
+
+    def __len__(self) -> int:
+        """The number of batches. Raises TypeError if they never end."""
+        return operator.index(self.source.num_batches)
+
+    def cardinality(self) -> int:
+        """The number of batches, in the terms of a `tf.data.Dataset`."""
+        n = self.source.num_batches
+        return checks.ENDLESS if n is None else int(n)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.cardinality() == checks.ENDLESS:
+            return map(self.source.__getitem__, itertools.count())
+        order = list(range(len(self)))
+        self.shuffle(order)
+        return map(self.source.__getitem__, order)
 
 
 Batches = BatchedRows | BatchStream
 
 
-def in_order(rows: Rows, batch_size: int) -> BatchedRows:
-    """Return batches of rows in their own order, to validate, evaluate or predict."""
-    return BatchedRows(rows, np.arange(len(rows[0])), batch_size)
+def known_length(source: Any) -> int | None:
+    """Return the number of batches, None if it is unknown."""
+    try:
+        return len(source)
+    except TypeError:  # a generator, or a Dataset that does not know
+        return None
+
+
+def in_keras_order(source: Any, shuffle: bool | str, seed: int) -> Any:
+    """Return a source of batches, a `PyDataset` with its batches in Keras's order."""
+    if any(kind.__name__ == "PyDataset" for kind in type(source).mro()):
+        return OrderedBatches(source, shuffle, seed)
+    return source
+
+
+def shuffled(
+    rows: Rows,
+    shuffle: bool | str,
+    seed: int,
+    batch_size: int | None,
+    steps_per_epoch: int | None,
+    epochs: int,
+) -> Batches:
+    """Return the batches to train on; with `steps_per_epoch`, not all in each epoch."""
+    n, size = length(rows), size_of(rows, batch_size, steps_per_epoch)
+    order = np.arange(n)
+    if shuffle:
+        order = data.example_order(n, seed, size if shuffle == "batch" else None)
+    batches = BatchedRows(rows, order, size)
+    if steps_per_epoch in (None, batches.steps):
+        return batches
+    return BatchStream(batches, "x", epochs, steps_per_epoch)
+
+
+def in_order(
+    rows: Rows, batch_size: int | None, steps: int | None = None, name: str = "x"
+) -> BatchedRows:
+    """Return batches of rows in their own order, to validate, evaluate or predict.
+
+    With `steps`, return that many. Raises ValueError if there are fewer.
+    """
+    n, size = length(rows), size_of(rows, batch_size, steps)
+    if steps and math.ceil(n / size) < steps:
+        checks.whole_epoch(math.ceil(n / size), name, 1, steps)
+    return BatchedRows(rows, np.arange(n)[: steps and steps * size], size)
+
+
+def size_of(rows: Rows, batch_size: int | None, steps: int | None) -> int:
+    """Return the batch size; Keras's default depends on the number of steps."""
+    return batch_size or (math.ceil(length(rows) / steps) if steps else 32)
 
 
 def validation_batches(
-    given: tuple[Any, ...] | Iterable[Batch], batch_size: int, epochs: int
+    step: Any,
+    given: Any,
+    batch_size: int | None,
+    steps: int | None,
+    epochs: int,
+    nested: bool,
 ) -> Batches:
-    """Return the batches of `validation_data`: a tuple of arrays, or batches."""
+    """Return the batches of `validation_data`: a tuple of arrays, or batches.
+
+    A list `[x, y]` is taken for a tuple, as in Keras, unless it may be one of batches:
+    if it holds tuples only, and the x to train on is not `nested`.
+    """
+    pair = isinstance(given, list) and len(given) in (2, 3)
+    if pair and (nested or not all(isinstance(part, tuple | list) for part in given)):
+        given = tuple(given)
     if not isinstance(given, tuple):
-        return BatchStream(given, "validation_data", epochs)
+        source = in_keras_order(given, False, 0)
+        return BatchStream(source, "validation_data", epochs, steps, restarts=True)
     checks.parts(given)
-    names = [f"{part} of validation_data" for part in ("x", "y", "sample_weight")]
-    return in_order(as_rows(dict(zip(names, given, strict=False))), batch_size)
+    parts = dict(zip(("x", "y", "sample_weight"), given, strict=False))
+    rows = read(step, **parts, of=" of validation_data")
+    return in_order(rows, batch_size, steps, "validation_data")

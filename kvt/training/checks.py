@@ -3,6 +3,7 @@
 Each rejects what no loop could train on, and says how to fix it.
 """
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,19 +16,38 @@ from kvt.data.quietly import quiet
 ENDLESS = -1  # the value of tf.data.INFINITE_CARDINALITY
 
 
-def epochs(epochs: int, initial_epoch: int, steps_per_epoch: int | None) -> None:
-    """Reject an `initial_epoch` outside 0..epochs, and epochs without steps."""
+def arguments(
+    epochs: int, initial_epoch: int, validation_freq: Any, **others: Any
+) -> None:
+    """Reject an `initial_epoch` outside 0..epochs, and values that Keras has not."""
     parameters.check({"epochs": epochs})
     if not 0 <= initial_epoch <= epochs:
         raise ValueError(
             f"initial_epoch is {initial_epoch!r}; it must be between 0 and epochs, "
             f"{epochs}; use 0 to start a training"
         )
-    if steps_per_epoch is not None and steps_per_epoch < 1:
-        raise ValueError(
-            f"steps_per_epoch is {steps_per_epoch!r}; it must be at least 1; "
-            "use None to go through all of x"
-        )
+    every = isinstance(validation_freq, list | tuple | set | range)
+    for freq in validation_freq if every else [validation_freq]:
+        parameters.check({"validation_freq": freq})
+    choices(**others)
+
+
+def choices(**given: Any) -> None:
+    """Reject values without a meaning; None stands for the default."""
+    allowed = {
+        "shuffle": (True, False, "batch"),
+        "verbose": ("auto", 0, 1, 2),
+        "return_dict": (True,),
+    }
+    for name, value in given.items():
+        if name not in allowed:
+            parameters.check({} if value is None else {name: value})
+        elif not isinstance(value, str | int | np.bool_) or value not in allowed[name]:
+            *others, last = map(repr, allowed[name])
+            either = f"{', '.join(others)} or {last}" if others else last
+            raise ValueError(
+                f"{name} is {value!r}; must be {either}; leave it out for the default"
+            )
 
 
 def rows(named: Mapping[str, Array]) -> None:
@@ -54,13 +74,109 @@ def rows(named: Mapping[str, Array]) -> None:
                 )
 
 
-def no_rows_needed(validation_split: float, sample_weight: Array | None) -> None:
+def dense(part: object, name: str, kind: str) -> None:
+    """Reject what is not an array, such as a list of numbers or a sparse matrix."""
+    if hasattr(part, "__array__") and not isinstance(part, np.generic):
+        return
+    if "Ragged" in kind or "parse" in kind or hasattr(part, "tocoo"):
+        raise TypeError(
+            f"{name} is a {kind}; rows must be a dense array; convert it "
+            "(to_tensor, tf.sparse.to_dense, toarray), or give batches without y"
+        )
+    raise TypeError(
+        f"{name} is a {kind}; it must be an array, or a tuple or dict of arrays; "
+        "pass np.array(…), or for batches no y"
+    )
+
+
+def numbers(array: Array, name: str) -> None:
+    """Reject an array without rows, and one that does not hold numbers."""
+    if array.ndim == 0:
+        raise ValueError(
+            f"{name} is a single value; it must have one row per example; "
+            "pass an array of shape (n, …)"
+        )
+    if array.dtype.kind not in "biufc" and "float" not in array.dtype.name:
+        raise TypeError(
+            f"{name} has dtype {array.dtype}; it must hold numbers; "
+            "use .astype('float32'), or number what it holds"
+        )
+
+
+def no_rows_needed(validation_split: float, sample_weight: Any) -> None:
     """Reject arguments that need rows if x gives batches."""
     if validation_split or sample_weight is not None:
         name = "validation_split" if validation_split else "sample_weight"
         raise ValueError(
             f"{name} needs x and y as arrays, but without y, x must give batches; "
             "pass validation_data, or the weights as the third part of each batch"
+        )
+
+
+def gives_batches(x: object) -> bool:
+    """Return whether x is a Dataset, a generator, …, and no array or nested arrays."""
+    nested = isinstance(x, list | tuple | dict | str | bytes)
+    is_array = hasattr(x, "shape") or hasattr(x, "__array__")
+    return isinstance(x, Iterable) and not nested and not is_array
+
+
+def no_batches(x: object, of: str) -> None:
+    """Reject an x that gives batches where there is y beside it."""
+    if gives_batches(x):
+        raise ValueError(
+            f"x{of} is a {type(x).__name__}, which gives batches, but y is beside it; "
+            "each batch must hold its own y; leave y out, or pass x as an array"
+        )
+
+
+def outputs(batches: list[Any]) -> None:
+    """Reject predictions that do not become one array."""
+    for each in batches:
+        if each is None or (hasattr(each, "shape") and not hasattr(each, "__array__")):
+            raise TypeError(
+                f"predict_step returned {type(each).__name__}; it must return an "
+                "array, or a tuple or dict of arrays; return the predictions, dense"
+            )
+    if len({np.shape(each)[1:] for each in batches}) > 1:
+        shapes = " and ".join(sorted({str(np.shape(each)) for each in batches}))
+        raise ValueError(
+            f"predict_step returned arrays of shapes {shapes}; they must agree but for "
+            "the number of examples; pad them to one shape"
+        )
+
+
+def single_weight(weight: Any, name: str) -> None:
+    """Reject weights that cannot go with each of several outputs."""
+    if not isinstance(weight, np.ndarray) or weight.shape[1:] not in ((), (1,)):
+        raise ValueError(
+            f"{name} is {getattr(weight, 'shape', 'nested')}, and y is nested "
+            "otherwise; it must be one weight per example, or be nested like y; "
+            "pass an array of shape (n,)"
+        )
+
+
+def class_weight(class_weight: Any, sample_weight: Any) -> None:
+    """Reject weights by class beside weights by example, and what is no dict."""
+    if not isinstance(class_weight, Mapping) or not class_weight:
+        raise TypeError(
+            f"class_weight is {class_weight!r}; it must be a dict from class to "
+            "weight; use {0: 1.0, 1: 2.0} to count class 1 twice"
+        )
+    if sample_weight is not None:
+        raise ValueError(
+            "class_weight and sample_weight are both given; only one can be; "
+            "multiply them into sample_weight"
+        )
+
+
+def classes(batch: Any) -> None:
+    """Reject a batch whose examples have no single class."""
+    y: Any = batch[1] if len(batch) == 2 else ()
+    if isinstance(y, tuple | list | dict) or np.ndim(y) not in (1, 2):
+        raise ValueError(
+            f"class_weight needs batches (x, y) with y of shape (b,), (b, 1) or (b, k),"
+            f" but here are {len(batch)} parts, and y is a {type(y).__name__} of shape "
+            f"{np.shape(y) if hasattr(y, 'shape') else 'unknown'}; pass sample_weight"
         )
 
 
@@ -73,7 +189,9 @@ def parts(validation_data: tuple[Any, ...]) -> None:
         )
 
 
-def source(source: object, name: str, epochs: int, steps_per_epoch: int | None) -> None:
+def source(
+    source: object, name: str, epochs: int, steps: int | None, restarts: bool
+) -> None:
     """Reject a source of batches that cannot give so many epochs."""
     kind = type(source).__name__
     if not isinstance(source, Iterable):
@@ -81,16 +199,14 @@ def source(source: object, name: str, epochs: int, steps_per_epoch: int | None) 
             f"{name} is a {kind}; it must give batches; pass a tf.data.Dataset, a "
             "list or a generator (not the function that makes a generator)"
         )
-    if steps_per_epoch is not None:
-        return
     # Not `iter(source) is source`: that would use up an order of a shuffled Dataset.
-    if epochs > 1 and isinstance(source, Iterator):
+    if epochs > 1 and isinstance(source, Iterator) and (steps is None or restarts):
         raise ValueError(
             f"{name} is a {kind}, which can be iterated over only once; {epochs} "
             "epochs need it again; pass a list or tf.data.Dataset, or, for x, "
             "steps_per_epoch, the number of batches to take per epoch"
         )
-    if _is_endless(source):
+    if steps is None and _is_endless(source):
         raise ValueError(
             f"{name} is a {kind} that never ends; an epoch must end; "
             "use .take(n), or, for x, steps_per_epoch"
@@ -98,19 +214,30 @@ def source(source: object, name: str, epochs: int, steps_per_epoch: int | None) 
 
 
 def _is_endless(source: Any) -> bool:
-    """Return whether a `tf.data.Dataset` says that it never ends."""
+    """Return whether a `tf.data.Dataset` or `PyDataset` says that it never ends."""
     try:
         return bool(source.cardinality() == ENDLESS)
     except (AttributeError, RuntimeError, TypeError):  # not a Dataset, or in a graph
         return False
 
 
+def first_batch(source: Any, name: str) -> None:
+    """Reject a first batch that is none, if a look at it uses nothing up."""
+    if isinstance(source, list | dict) or hasattr(source, "__array__"):
+        for first in source:
+            batch(first, name)
+            return
+    elif hasattr(source, "element_spec") and not isinstance(source, Iterator):
+        batch(source.element_spec, name)
+
+
 def batch(batch: object, name: str) -> None:
     """Reject a batch that is not a tuple or list; an array would be split into rows."""
-    if not isinstance(batch, tuple | list):
+    if not isinstance(batch, tuple | list) or not 0 < len(batch) < 4:
+        parts = f" of {len(batch)} parts" if isinstance(batch, tuple | list) else ""
         raise TypeError(
-            f"{name} gave a {type(batch).__name__} as a batch; it must be a tuple, "
-            "(x, y) or (x, y, sample_weight); pass whole arrays as x and y"
+            f"{name} gave a {type(batch).__name__}{parts} as a batch; it must be a "
+            "tuple, (x, y) or (x, y, sample_weight); pass whole arrays as x and y"
         )
 
 
@@ -125,22 +252,53 @@ def whole_epoch(count: int, name: str, epochs: int, steps: int | None) -> None:
 
 
 def execution(
-    steps_per_execution: int | str, jit_compile: bool, train: object, test: object
+    steps_per_execution: int | str, jit_compile: bool, step: object, name: str
 ) -> None:
-    """Reject steps that cannot become part of a graph, if several run per call."""
+    """Reject a step that cannot become part of a graph, if several run per call."""
     if steps_per_execution != "epoch":
         parameters.check({"steps_per_execution": steps_per_execution})
     if steps_per_execution == 1 and not jit_compile:
         return
     with quiet():
         import tensorflow as tf
-    for name, step in {"train_step": train, "test_step": test}.items():
-        if step is not None and not isinstance(step, tf.types.experimental.Callable):
-            raise TypeError(
-                f"{name} is a {type(step).__name__}; it must be a tf.function for "
-                "steps_per_execution above 1 or jit_compile; decorate it with "
-                "@tf.function, or use 1 and False (a Session or NumPy step needs both)"
-            )
+    if not isinstance(step, tf.types.experimental.Callable):
+        raise TypeError(
+            f"{name} is a {type(step).__name__}; it must be a tf.function for "
+            "steps_per_execution above 1 or jit_compile; decorate it with "
+            "@tf.function, or use 1 and False (a Session or NumPy step needs both)"
+        )
+
+
+def step(step: Any, name: str, parts: int | None) -> None:
+    """Reject a step that cannot be called with so many parts of a batch, if known."""
+    problem = ""
+    try:
+        if parts is not None:
+            inspect.signature(step).bind(*range(parts))
+    except ValueError:  # no signature, as of some built-in functions
+        pass
+    except TypeError as error:
+        problem = f" ({error})"
+    if problem or not callable(step):
+        raise TypeError(
+            f"{name} is {step!r}; it must be a function of the "
+            f"{parts or ''} parts of a batch{problem}; its arguments are x, y, and a "
+            "third one if there are weights"
+        )
+
+
+def metrics(logs: object, name: str = "the step") -> None:
+    """Reject a step's result without a loss."""
+    if not isinstance(logs, Mapping):
+        raise TypeError(
+            f"{name} returned {type(logs).__name__}; it must return a dict with the "
+            'loss; end it with return {"loss": loss}'
+        )
+    if "loss" not in logs:
+        raise ValueError(
+            f"{name} returned the metrics {', '.join(map(str, logs)) or 'none'}; one "
+            'must be the loss; return {"loss": loss, …}'
+        )
 
 
 def finite(loss: float, name: str, place: str) -> None:

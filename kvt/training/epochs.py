@@ -104,13 +104,14 @@ def executions(
         if callbacks.stopped(kind):
             return
         first = last + 1
+    next(results, None)  # ends the epoch of the batches
 
 
 def is_due(epoch: int, validation_freq: int | Collection[int]) -> bool:
     """Whether to validate after an epoch, from 0: every n-th, or one of a list."""
-    if isinstance(validation_freq, int):
-        return (epoch + 1) % validation_freq == 0
-    return epoch + 1 in validation_freq
+    if isinstance(validation_freq, Collection):
+        return epoch + 1 in validation_freq
+    return (epoch + 1) % validation_freq == 0
 
 
 def finish(model: Any) -> None:

@@ -6,46 +6,52 @@ weights, if given, are its third argument. The loop cannot tell the dialects apa
 it imports no TensorFlow. Names mean what they mean in `keras.Model.fit`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from kvt import data
-from kvt.data import Array, parameters
 from kvt.training import checks
 from kvt.training.batches import (
     Batch,
-    BatchedRows,
     Batches,
     BatchStream,
-    as_rows,
     hold_back,
+    in_keras_order,
     in_order,
+    shuffled,
     validation_batches,
 )
-from kvt.training.callbacks import Callback, History
-from kvt.training.epochs import train_epochs
-from kvt.training.means import Mean, RunningMeans, Step
+from kvt.training.callbacks import History
+from kvt.training.epochs import executions, is_due, measure_epoch, train_epochs
+from kvt.training.hooks import CallbackList
+from kvt.training.means import Mean, RunningMeans, Step, examples_in
+from kvt.training.progress import format_metrics
+from kvt.training.rows import joined, read, weighted
+from kvt.training.steps import prepare
+
+Part = Any  # an array with one row per example, or a tuple, list or dict of such parts
 
 
 def fit(
     train_step: Step,
     test_step: Step,
-    x: Array | Iterable[Batch],
-    y: Array | None = None,
+    x: Part | Iterable[Batch],
+    y: Part | None = None,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     epochs: int = 1,
-    verbose: int = 1,
-    callbacks: Callback | Sequence[Any] | None = None,
+    verbose: int | str = "auto",
+    callbacks: Any = None,
     validation_split: float = 0.0,
-    validation_data: tuple[Array, ...] | Iterable[Batch] | None = None,
-    shuffle: bool = True,
-    sample_weight: Array | None = None,
+    validation_data: tuple[Part, ...] | list[Part] | Iterable[Batch] | None = None,
+    shuffle: bool | str = True,
+    class_weight: Mapping[int, float] | None = None,
+    sample_weight: Part | None = None,
     initial_epoch: int = 0,
     steps_per_epoch: int | None = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int | Collection[int] = 1,
     steps_per_execution: int | str = 1,
     jit_compile: bool = False,
     model: Any = None,
@@ -53,58 +59,90 @@ def fit(
 ) -> History:
     """Train as `keras.Model.fit` does, by calling your own steps.
 
-    `x` (n, …) and `y` (n, …) hold one example per row, `sample_weight` (n,) its weight.
-    `validation_split` holds back that share of the rows, from the end, before any
-    shuffling; `validation_data` (x, y) or (x, y, sample_weight) overrides it. `shuffle`
-    visits the examples in the order of Keras after `keras.utils.set_random_seed(seed)`:
-    random, and the same in every epoch. The last batch of an epoch may be smaller.
+    `x` (n, …) and `y` (n, …) hold one example per row, `sample_weight` (n,) its weight;
+    `class_weight` gives one weight per class instead. A tuple or dict of arrays, for
+    several inputs or outputs, reaches the step as it is. Floats become Keras's
+    `floatx`, or what the step's `input_signature` says. `validation_split` holds back
+    that share of the rows, from the end, before any shuffling; `validation_data` (x, y)
+    or (x, y, sample_weight) overrides it. `shuffle` visits the examples in the order of
+    Keras after `keras.utils.set_random_seed(seed)`: random, and the same in every
+    epoch; "batch" shuffles within batches. A batch has `batch_size` examples, 32 by
+    default; the last one of an epoch may be smaller.
 
-    Without `y`, `x` gives batches: a `tf.data.Dataset`, a list, a generator. Then
-    `batch_size`, `shuffle` and `seed` have no effect. `validation_data` may give
-    batches, too. With `steps_per_epoch`, an epoch takes that many batches, and the next
-    epoch continues there.
+    Without `y`, `x` gives batches: a `tf.data.Dataset`, a `PyDataset`, a list, a
+    generator. Then `batch_size` has no effect, and `shuffle` and `seed` only on a
+    `PyDataset`. `validation_data` may give batches, too. With `steps_per_epoch`, an
+    epoch takes that many batches, and the next epoch continues there.
+    `validation_steps` validates on the first batches, of `validation_batch_size`
+    examples, and `validation_freq` only after every n-th epoch, or those of a list.
 
     `steps_per_execution` steps run in one call, as one graph; "epoch" runs a whole
     epoch. The results are the same; training is faster. Steps must be `tf.function`s.
     Callbacks and the check of the loss run once per call. `jit_compile` compiles the
     graph with XLA, which may round differently.
 
-    `verbose` is 1 for a progress bar, 0 for none. `callbacks` may be Keras's; `model`
-    is what they get as `self.model`: the Keras model that your steps train, or any
-    object with the attributes that they use. A callback stops the training after a step
-    with `self.model.stop_training = True`; `initial_epoch` continues an earlier
-    training. Returns the means over the examples of each epoch.
+    `verbose` is 1 or "auto" for a progress bar, 2 for a line per epoch, 0 for nothing.
+    `callbacks` may be Keras's; `model` is what they get as `self.model`: the Keras
+    model that your steps train, or any object with the attributes that they use. A
+    callback stops the training after a step with `self.model.stop_training = True`;
+    `initial_epoch` continues an earlier training. Returns the means over the examples
+    of each epoch.
 
     Raises TypeError or ValueError for an invalid argument, for arrays of different
     length, for NaN or infinity in them and for `x` that ends within an epoch, and
     FloatingPointError when the loss is no longer finite, unless a callback stops then.
     """
-    parameters.check({"batch_size": batch_size, "seed": seed})
-    checks.epochs(epochs, initial_epoch, steps_per_epoch)
+    checks.arguments(
+        epochs,
+        initial_epoch,
+        validation_freq,
+        batch_size=batch_size,
+        validation_batch_size=validation_batch_size,
+        steps_per_epoch=steps_per_epoch,
+        validation_steps=validation_steps,
+        shuffle=shuffle,
+        verbose=verbose,
+        seed=seed,
+    )
+    if class_weight is not None:
+        checks.class_weight(class_weight, sample_weight)
     remaining = range(initial_epoch, epochs)
+    validation_batch_size = validation_batch_size or batch_size
     training: Batches
     validation: Batches | None = None
     if y is None:
         checks.no_rows_needed(validation_split, sample_weight)
-        training = BatchStream(x, "x", len(remaining), steps_per_epoch)
+        source = in_keras_order(x, shuffle, seed)
+        training = BatchStream(
+            source, "x", len(remaining), steps_per_epoch, class_weight=class_weight
+        )
     else:
-        rows = as_rows({"x": x, "y": y, "sample_weight": sample_weight})
+        rows = read(train_step, x, y, sample_weight)
         rows, tail = hold_back(rows, validation_split if validation_data is None else 0)
-        n = len(rows[0])
-        order = data.example_order(n, seed) if shuffle else np.arange(n)
-        training = BatchedRows(rows, order, batch_size)
-        validation = in_order(tail, batch_size) if tail else None
+        if class_weight is not None:
+            rows = weighted(rows, class_weight)
+        size = batch_size, steps_per_epoch
+        training = shuffled(rows, shuffle, seed, *size, len(remaining))
+        if tail is not None:
+            validation = in_order(tail, validation_batch_size, validation_steps)
     if validation_data is not None:
-        validation = validation_batches(validation_data, batch_size, len(remaining))
+        times = sum(is_due(epoch, validation_freq) for epoch in remaining)
+        size = validation_batch_size, validation_steps
+        nested = isinstance(x, tuple | list | dict) and y is not None
+        validation = validation_batches(
+            test_step, validation_data, *size, times, nested
+        )
     mode = steps_per_execution, jit_compile
-    checks.execution(*mode, train_step, test_step if validation else None)
+    train = runner(train_step, "train_step", training, *mode)
+    validate = runner(test_step, "test_step", validation, *mode) if validation else None
     return train_epochs(
         remaining,
-        runner(train_step, training, *mode),
-        runner(test_step, validation, *mode) if validation else None,
+        train,
+        validate,
         callbacks,
         training.steps,
         validation_steps=validation.steps if validation else None,
+        validation_freq=validation_freq,
         verbose=verbose,
         model=model,
     )
@@ -112,63 +150,105 @@ def fit(
 
 def evaluate(
     test_step: Step,
-    x: Array | Iterable[Batch],
-    y: Array | None = None,
+    x: Part | Iterable[Batch],
+    y: Part | None = None,
     *,
-    batch_size: int = 32,
-    sample_weight: Array | None = None,
+    batch_size: int | None = None,
+    verbose: int | str = 0,
+    sample_weight: Part | None = None,
+    steps: int | None = None,
+    callbacks: Any = None,
+    return_dict: bool = True,
     steps_per_execution: int | str = 1,
     jit_compile: bool = False,
+    model: Any = None,
 ) -> dict[str, float]:
     """Return the step's metrics as means over all examples; update nothing.
 
     The arguments are those of `fit`; the examples are visited in their own order.
+    `steps` takes the first batches only. `verbose` prints the metrics.
     Raises TypeError and ValueError as `fit` does.
     """
-    parameters.check({"batch_size": batch_size})
+    checks.choices(
+        batch_size=batch_size, steps=steps, verbose=verbose, return_dict=return_dict
+    )
     examples: Batches
     if y is None:
-        examples = BatchStream(x, "x", epochs=1)
+        checks.no_rows_needed(0.0, sample_weight)
+        source = in_keras_order(x, False, 0)
+        examples = BatchStream(source, "x", 1, steps, restarts=True)
     else:
-        rows = as_rows({"x": x, "y": y, "sample_weight": sample_weight})
-        examples = in_order(rows, batch_size)
-    mode = steps_per_execution, jit_compile
-    checks.execution(*mode, None, test_step)
-    return final_means(runner(test_step, examples, *mode)())
+        examples = in_order(read(test_step, x, y, sample_weight), batch_size, steps)
+    run = runner(test_step, "test_step", examples, steps_per_execution, jit_compile)
+    called = CallbackList(callbacks, model)
+    called.begin({"verbose": verbose, "epochs": 1, "steps": examples.steps})
+    metrics = measure_epoch(run(), called, examples.steps)
+    if verbose:
+        print(format_metrics(metrics))
+    return metrics
 
 
 def predict(
-    predict_step: Callable[[Array], Any], x: Array, *, batch_size: int = 32
-) -> Array:
+    predict_step: Callable[[Any], Any],
+    x: Part | Iterable[Any],
+    *,
+    batch_size: int | None = None,
+    verbose: int | str = 0,
+    steps: int | None = None,
+    callbacks: Any = None,
+    model: Any = None,
+) -> Any:
     """Return `predict_step`'s outputs for `x` (n, …), batch by batch, as one array.
 
-    Raises TypeError and ValueError as `fit` does.
+    Several outputs, as a tuple, list or dict, become one array each. `x` may give
+    batches, whose first part is taken; the other arguments are those of `evaluate`.
+    There is no progress to show. Raises TypeError and ValueError as `fit` does.
     """
-    parameters.check({"batch_size": batch_size})
-    examples = in_order(as_rows({"x": x}), batch_size)
-    return np.concatenate([np.asarray(predict_step(*batch)) for batch in examples])
+    checks.choices(batch_size=batch_size, steps=steps, verbose=verbose)
+    checks.step(predict_step, "predict_step", 1)
+    examples: Batches
+    if checks.gives_batches(x):
+        source = in_keras_order(x, False, 0)
+        examples = BatchStream(source, "x", 1, steps, restarts=True, only_x=True)
+    else:
+        examples = in_order(read(predict_step, x), batch_size, steps)
+    called = CallbackList(callbacks, model)
+    called.begin({"verbose": verbose, "epochs": 1, "steps": examples.steps})
+    called.start("predict")
+    called("on_predict_begin")
+    results = ((i, {"outputs": predict_step(*b)}) for i, b in enumerate(examples))
+    done = executions("predict", results, called, examples.steps)
+    outputs = [logs["outputs"] for _, logs in done]
+    called("on_predict_end")
+    return joined(outputs)
 
 
 def runner(
-    step: Step, batches: Batches, steps_per_execution: int | str, jit_compile: bool
+    step: Step,
+    name: str,
+    batches: Batches,
+    steps_per_execution: int | str,
+    jit_compile: bool,
 ) -> Callable[[], RunningMeans]:
-    """Return a function that runs the step on all batches, each time it is called."""
+    """Return a function that runs the step on all batches, each time it is called.
+
+    The step is checked at once; none runs yet.
+    """
+    checks.step(step, name, batches.parts)
+    checks.execution(steps_per_execution, jit_compile, step, name)
+    step = prepare(step, name, batches, steps_per_execution, jit_compile)
     if steps_per_execution == 1 and not jit_compile:
-        return partial(run_steps, step, batches)
+        return partial(run_steps, step, name, batches)
     from kvt.training import compiled  # late: it imports TensorFlow
 
     return compiled.runner(step, batches, steps_per_execution, jit_compile)
 
 
-def run_steps(step: Step, batches: Batches) -> RunningMeans:
+def run_steps(step: Step, name: str, batches: Batches) -> RunningMeans:
     """Call the step on batch after batch; yield its number and the means so far."""
     mean = Mean()
     for number, batch in enumerate(batches):
-        mean.update(step(*batch), len(batch[0]))
+        logs = step(*batch)
+        checks.metrics(logs, name)
+        mean.update(logs, examples_in(batch[0]))
         yield number, mean.result()
-
-
-def final_means(means: RunningMeans) -> dict[str, float]:
-    """Run through all batches; return the means over them."""
-    *_, (_, logs) = means
-    return logs

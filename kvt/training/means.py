@@ -1,20 +1,35 @@
-"""Steps, and the means of the metrics that they return."""
+"""Steps, and the means of the metrics that they return: in Keras's order and dtype."""
 
+import platform
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+
+from kvt.data import Array
+
+
+@runtime_checkable
+class Shaped(Protocol):
+    """An array or a tensor."""
+
+    shape: Any
+
 
 Step = Callable[..., Mapping[str, Any]]
 # Once per execution: the number of its last step, and the means of the epoch so far.
 RunningMeans = Iterator[tuple[int, dict[str, float]]]
 
+# TensorFlow adds this many bytes at once, and halves sums of more than LEAF such lanes.
+LANES = 32 if platform.machine() in ("x86_64", "AMD64") else 16
+LEAF = 1024
+
 
 class Mean:
-    """Means over examples, by metric; totals have the dtype of the metrics themselves.
+    """Means over examples, by metric, with the bits of Keras's `Mean`.
 
-    Keras's `Mean` holds its total in the dtype of the training, float32 by default. A
-    total in float64 would be more accurate, but would no longer equal Keras's.
+    Totals are held in float64 if the loss is float64, otherwise in float32. A total in
+    float64 would be more accurate, but would no longer equal Keras's.
     """
 
     def __init__(self) -> None:
@@ -23,12 +38,19 @@ class Mean:
 
     @np.errstate(over="ignore", invalid="ignore")  # `fit` reports it
     def update(self, logs: Mapping[str, Any], examples: int) -> None:
-        """Add a batch; a scalar is its mean, an array has one value per example."""
-        for name, value in logs.items():
-            value = np.asarray(value)
-            number = value.dtype.type
-            total = value.sum() if value.ndim else value[()] * number(examples)
-            self.totals[name] = self.totals.get(name, number(0)) + total
+        """Add a batch. Raises TypeError and ValueError as `batch_totals` does."""
+        for name, total in batch_totals(logs, examples).items():
+            self.totals[name] = self.totals.get(name, total.dtype.type(0)) + total
+        self.examples += examples
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def add(self, totals: Mapping[str, Array], examples: int) -> None:
+        """Add the totals of some batches, with `examples` in all, one by one."""
+        for name, values in totals.items():
+            zero = values.dtype.type(0)
+            values = np.append(self.totals.get(name, zero), values)
+            # Not `sum`, which adds pairs, and so rounds differently.
+            self.totals[name] = np.add.accumulate(values)[-1]
         self.examples += examples
 
     def result(self) -> dict[str, float]:
@@ -37,3 +59,100 @@ class Mean:
             name: float(total / total.dtype.type(self.examples))
             for name, total in self.totals.items()
         }
+
+
+def batch_totals(logs: Mapping[str, Any], examples: int) -> dict[str, Any]:
+    """Return each metric's total over a batch of `examples`, in the dtype of totals.
+
+    A metric is a number, the mean of the batch, or holds a value per example, (b,) or
+    (b, …); further axes are averaged first. Raises as `per_example` and `total_dtype`.
+    """
+    arrays = {name: as_array(value) for name, value in logs.items()}
+    dtype = total_dtype({name: array.dtype for name, array in arrays.items()})
+    totals = {}
+    for name, array in arrays.items():
+        values = array.astype(dtype)
+        if per_example(name, array.shape, examples):
+            if values.size > examples:
+                rows = values.reshape(examples, -1)
+                values = summed(rows) / dtype.type(rows.shape[1])
+            totals[name] = summed(values.reshape(examples))[()]
+        else:
+            totals[name] = values.reshape(())[()] * dtype.type(examples)
+    return totals
+
+
+def as_array(value: Any) -> Array:
+    """Return a metric as an array; `asarray` alone fails on a tensor in bfloat16."""
+    return np.asarray(value.numpy() if hasattr(value, "numpy") else value)
+
+
+def per_example(name: str, shape: tuple[int | None, ...], examples: int | None) -> bool:
+    """Return whether a metric has a value per example; else it is the batch's mean.
+
+    Raises ValueError for a shape that is neither. A size that is None is not yet known.
+    """
+    if shape in ((), (1,)):
+        return False
+    if (shape[0] == examples or shape[0] is None) and 0 not in shape[1:]:
+        return True
+    raise ValueError(
+        f"metric {name!r} has shape {shape} in a batch of {examples} examples; it must "
+        "be one number, the mean of the batch, or have one value per example; reduce "
+        "it in the step"
+    )
+
+
+def total_dtype(dtypes: Mapping[str, Any]) -> np.dtype[Any]:
+    """Return the dtype of totals: float64 if the loss has it, otherwise float32.
+
+    Raises TypeError if a metric is not a real number.
+    """
+    for name, dtype in dtypes.items():
+        if not np.can_cast(dtype, "float64", "same_kind") or dtype.kind in "mM":
+            raise TypeError(
+                f"metric {name!r} has dtype {dtype}; it must be a real number; "
+                "return a float, an integer or a bool"
+            )
+    decisive = [dtypes["loss"]] if "loss" in dtypes else dtypes.values()
+    return np.dtype("float64" if np.dtype("float64") in decisive else "float32")
+
+
+def summed(values: Array) -> Array:
+    """Return the sums of the last axis, (…, n) -> (…), with the bits of TensorFlow.
+
+    Eigen, its library, adds vectors of several numbers at once: first to four sums in
+    turn, then the vectors that remain, then the numbers that remain.
+    """
+    *others, n = values.shape
+    lanes = LANES // values.dtype.itemsize
+    if n > LEAF * lanes:
+        half = lanes * -(-n // (2 * lanes))
+        return np.asarray(summed(values[..., :half]) + summed(values[..., half:]))
+    total, numbers = np.zeros((2, *others, lanes), values.dtype)
+    rounds, vectors = n // (4 * lanes), n // lanes
+    if rounds:
+        four = values[..., : rounds * 4 * lanes].reshape(*others, rounds, 4, lanes)
+        for sums in np.moveaxis(np.add.accumulate(four, -3)[..., -1, :, :], -2, 0):
+            total = total + sums
+    for start in range(rounds * 4 * lanes, vectors * lanes, lanes):
+        total = total + values[..., start : start + lanes]
+    while half := total.shape[-1] // 2:
+        total = total[..., :half] + total[..., half:]
+    for i in range(vectors * lanes, n):
+        numbers = numbers + values[..., i, None]
+    return np.asarray(numbers[..., 0] + total[..., 0])
+
+
+def examples_in(x: Any) -> int:
+    """Return how many examples a batch's x has: the length of its first array.
+
+    A dict, tuple or list of arrays is several inputs, a list of numbers is one.
+    """
+    while isinstance(x, Mapping | tuple | list):
+        inputs = [x[name] for name in sorted(x)] if isinstance(x, Mapping) else x
+        inputs = [each for each in inputs if each is not None]
+        if not inputs or not isinstance(inputs[0], Mapping | tuple | list | Shaped):
+            return len(inputs)
+        x = inputs[0]
+    return int(x.shape[0]) if isinstance(x, Shaped) else len(x)

@@ -40,11 +40,12 @@ class ProgressBar(Callback):
         """Store the numbers of epochs and steps."""
         self._epochs = params["epochs"]
         self._steps = params["steps"]  # None if unknown, as for a generator
+        self._live = params.get("verbose") != 2  # Keras: one line per epoch
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Find out where to draw, if anywhere."""
         steps = f" of {self._steps} steps" if self._steps else ""
-        self.draw = live_line(f"{self._epochs} epochs{steps}")
+        self.draw = live_line(f"{self._epochs} epochs{steps}") if self._live else None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Start the epoch's clock."""
@@ -118,7 +119,7 @@ def live_line(header: str) -> Draw | None:
             {"text/plain": header}, raw=True, display_id=True
         )
         return lambda text: handle.update({"text/plain": text or header}, raw=True)
-    if sys.stdout.isatty():
+    if getattr(sys.stdout, "isatty", bool)():  # some replacements have none
         return _draw_in_terminal
     return None
 

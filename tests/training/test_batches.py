@@ -131,9 +131,17 @@ def test_a_source_that_ends_with_an_epoch_starts_again(
     assert found == [i % n for i in range(steps * epochs)]
 
 
-@again
-def test_a_source_that_ends_within_an_epoch_is_an_error(kind: str) -> None:
-    stream = stream_of(SOURCES[kind](6), 4, 3)
+@pytest.mark.parametrize("kind", [*SOURCES][:2])
+def test_a_source_known_to_end_within_an_epoch_is_an_error_at_once(kind: str) -> None:
+    train = Recording()
+    with pytest.raises(ValueError, match="ended after 2 batches of an epoch that n"):
+        kvt.fit(train, train, SOURCES[kind](6), steps_per_epoch=4, epochs=3, verbose=0)
+    assert train.batches == []
+    assert fit(SOURCES[kind](6), steps_per_epoch=4)[0].numbers == [0, 1, 2, 3]
+
+
+def test_a_source_that_ends_within_an_epoch_is_an_error() -> None:
+    stream = stream_of(SOURCES["Dataset of unknown length"](6), 4, 3)
     assert numbers(stream) == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="ended after 2 batches of an epoch that n"):
         numbers(stream)
