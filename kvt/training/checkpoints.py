@@ -247,8 +247,7 @@ def _storable(array: Array, name: str) -> Array:
             f"{name} has dtype {dtype}; a checkpoint can hold numbers only; "
             "let get_state return arrays of numbers"
         )
-    described = np.lib.format.dtype_to_descr(dtype)
-    if np.lib.format.descr_to_dtype(described) == dtype:
+    if dtype.isbuiltin != 2:  # not an addition to NumPy's dtypes
         return array
     return np.ascontiguousarray(array).view(f"u{dtype.itemsize}").reshape(array.shape)
 

@@ -106,6 +106,8 @@ def pair_of(steps_per_execution: int = 1) -> Pair:
     pair = traced(steps_per_execution)
     for model in pair.keras, pair.twin:
         model.set_weights(INITIAL)
+        model.optimizer.learning_rate = 0.1
+        model._initial_epoch = None  # BackupAndRestore's
     return pair
 
 
@@ -128,7 +130,7 @@ class Stop(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("validation", [VALIDATION, {}], ids=["validation", "none"])
-@pytest.mark.parametrize("steps_per_execution", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("steps_per_execution", [1, 2, 3, 9])
 def test_every_hook_is_called_as_keras_calls_it(
     steps_per_execution: int, validation: dict[str, Any]
 ) -> None:
@@ -267,19 +269,19 @@ def test_keras_callbacks_are_told_nothing_of_a_failure_and_those_of_kvt_are() ->
 
 
 def test_backup_and_restore_resumes_with_kvt_as_with_keras(tmp_path: Path) -> None:
-    whole = Pair()
-    expected = whole.in_kvt()
+    whole = pair_of()
+    expected, weights = whole.in_kvt(), whole.twin.get_weights()
     for kind in "in_keras", "in_kvt":
         backup = [keras.callbacks.BackupAndRestore(str(tmp_path / kind))]
         with pytest.raises(InterruptedError):
-            getattr(Pair(), kind)(*backup, Fails())
+            getattr(pair_of(), kind)(*backup, Fails())
         assert (tmp_path / kind / "latest.weights.h5").exists()
-        pair = Pair()
+        pair = pair_of()
         history = getattr(pair, kind)(*backup)
         assert history.epoch == [2]
         assert history.history["loss"] == expected.history["loss"][2:]
         trained = pair.keras if kind == "in_keras" else pair.twin
-        assert parity.same_bits(trained.get_weights(), whole.twin.get_weights())
+        assert parity.same_bits(trained.get_weights(), weights)
         assert not (tmp_path / kind).exists()  # deleted at a regular end only
 
 
@@ -303,7 +305,7 @@ def scalars(directory: Path) -> list[tuple[str, int, float]]:
 
 
 def weights(path: Path) -> list[np.ndarray]:
-    model = Pair().keras
+    model = Pair.build(1, {})
     model.load_weights(path)
     return model.get_weights()
 
@@ -400,7 +402,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_callback_of_keras_does_the_same_in_kvt(name: str, tmp_path: Path) -> None:
-    pair = Pair(use_ema=name == "SwapEMAWeights")
+    pair = Pair(use_ema=True) if name == "SwapEMAWeights" else pair_of()
     theirs, left_by_theirs = made(name, tmp_path / "keras")
     ours, left_by_ours = made(name, tmp_path / "kvt")
     expected = pair.in_keras(theirs, **VALIDATION)
