@@ -293,7 +293,9 @@ def test_a_directory_of_another_training_is_rejected_before_the_first_step(
     )
     for path in tmp_path.glob("epoch-*"):
         path.unlink()
-    with pytest.raises(ValueError, match=message.format(1).replace("epoch-00004", "")):
+    with pytest.raises(
+        ValueError, match=message.format(1).replace("epoch-00004", "best")
+    ):
         kvt.fit(other.step, None, X, X, **fit)
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import kvt
 from kvt.compare import parity
+from kvt.training import hooks
 
 HOOKS = sorted(
     name for name in dir(keras.callbacks.Callback) if name.startswith(("on_", "set_"))
@@ -455,6 +456,80 @@ def test_a_callback_that_needs_a_model_is_rejected_by_name_without_one(
             kvt.fit(step, step, X, Y, **options)
     else:
         assert kvt.fit(step, step, X, Y, **options).epoch == [0, 1, 2]
+
+
+# README's table
+
+OWN = {  # what replaces a callback in raw TensorFlow, besides what hooks.NEEDS says
+    "CSVLogger": "",
+    "Callback": "`kvt.Callback`",
+    "CallbackList": "a list",
+    "EarlyStopping": "`kvt.EarlyStopping`",
+    "History": "`kvt.History`, which `kvt.fit` returns",
+    "LambdaCallback": "",
+    "OrbaxCheckpoint": "`kvt.Checkpoint`",
+    "ProgbarLogger": "`kvt.ProgressBar`, the default",
+    "RemoteMonitor": "",
+    "TerminateOnNaN": "nothing: `kvt.fit` raises FloatingPointError",
+}
+OPTIONAL: dict[str, dict[str, Any]] = {  # options that need more of the model
+    "EarlyStopping": {"restore_best_weights": True},
+    "TensorBoard": {"histogram_freq": 1},
+}
+
+
+def without_model(name: str, **options: Any) -> str:
+    """Return what `kvt.fit` does with a callback of Keras and no model."""
+    needed = {"LearningRateScheduler": [print]}
+    needed |= {one: ["x.keras"] for one in ("CSVLogger", "ModelCheckpoint")}
+    needed |= {one: ["x"] for one in ("BackupAndRestore", "OrbaxCheckpoint")}
+    try:
+        callback = getattr(keras.callbacks, name)(*needed.get(name, []), **options)
+        hooks.CallbackList(callback)
+    except ImportError:
+        return "not tested"  # it needs a package that kvt does not
+    except ValueError as rejection:
+        return "rejected: no `" + str(rejection).split(" uses ")[1].split(",")[0] + "`"
+    return "same"
+
+
+def table_of_callbacks() -> list[str]:
+    """Return the lines of README's table; a test above has tried each "same"."""
+    columns = "Keras's callback", "with `model=…`", "without", "in raw TensorFlow"
+    rows = [f"| {' | '.join(columns)} |", f"|{' --- |' * 4}"]
+    for name in sorted(name for name in dir(keras.callbacks) if name[0].isupper()):
+        without = without_model(name)
+        for option, value in OPTIONAL.get(name, {}).items():
+            rejected = without_model(name, **{option: value})
+            without += f"; with `{option}`, {rejected}"
+        with_model = "not tested" if without == "not tested" else "same"
+        raw = OWN.get(name, hooks.NEEDS.get(name, ("", hooks.SAVE))[1])
+        raw = raw.replace("use kvt.Checkpoint", "`kvt.Checkpoint`")
+        rows.append(f"| {name} | {with_model} | {without} | {raw} |")
+    return rows
+
+
+def test_readme_has_the_table_of_callbacks() -> None:
+    tried = {*NAMES, "Callback", "CallbackList", "RemoteMonitor"}
+    rows = table_of_callbacks()
+    same = {row.split("|")[1].strip() for row in rows if "| same |" in row}
+    assert same == tried
+    readme = Path(__file__).parents[2] / "README.md"
+    assert "\n".join(["", *rows, ""]) in readme.read_text("utf-8"), "\n".join(rows)
+
+
+def test_remote_monitor_sends_the_same_as_in_keras(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[Any] = []
+    module = keras.src.callbacks.remote_monitor
+    post = SimpleNamespace(post=lambda *args, **named: sent.append((args, named)))
+    monkeypatch.setattr(module, "requests", post)
+    pair = pair_of()
+    pair.in_keras(keras.callbacks.RemoteMonitor())
+    pair.in_kvt(keras.callbacks.RemoteMonitor())
+    assert sent[:3] == sent[3:]
+    assert len(sent) == 6
 
 
 def test_tensorboard_writes_scalars_without_a_model(tmp_path: Path) -> None:
