@@ -108,6 +108,7 @@ def pair_of(steps_per_execution: int = 1) -> Pair:
     for model in pair.keras, pair.twin:
         model.set_weights(INITIAL)
         model.optimizer.learning_rate = 0.1
+        model.optimizer.iterations.assign(0)
         model._initial_epoch = None  # BackupAndRestore's
     return pair
 
@@ -207,6 +208,43 @@ def test_a_generator_of_unknown_length_announces_one_batch_too_many_as_in_keras(
     assert ours.calls == theirs.calls
     names = [name for name, *_ in ours.calls]
     assert names.count("on_train_batch_begin") == 4
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+@pytest.mark.parametrize("stop", [None, 0, 1])
+def test_evaluate_and_predict_call_the_hooks_of_keras(
+    steps: int | None, stop: int | None
+) -> None:
+    pair, options = pair_of(), {"batch_size": 2, "steps": steps, "verbose": 0}
+    step = tf.function(pair.twin, input_signature=BATCH[:1])
+    theirs, ours = Recording(), Recording()
+    found = []
+    for log in theirs, ours:
+        callbacks: list[Any] = [log]
+        if stop is not None:
+            callbacks += [Stop("on_test_batch_end", stop, "stop_evaluating")]
+            callbacks += [Stop("on_predict_batch_begin", stop, "stop_predicting")]
+        options["callbacks"] = callbacks
+        if log is theirs:
+            metrics = pair.keras.evaluate(X, Y, return_dict=True, **options)
+            found.append((metrics, pair.keras.predict(X, **options)))
+        else:
+            metrics = kvt.evaluate(pair.steps[1], X, Y, **options)
+            found.append((metrics, kvt.predict(step, X, **options)))
+    assert found[0][0] == found[1][0]
+    assert list(found[0][0]) == list(found[1][0])
+    assert parity.same_bits(found[0][1], found[1][1])
+    assert [plain(call) for call in ours.calls] == [plain(c) for c in theirs.calls]
+    assert {name for name, *_ in ours.calls} >= {"on_test_end", "on_predict_end"}
+
+
+def plain(call: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a call with outputs as lists; Keras makes a float of a single number."""
+    name, values, named = call
+    outputs = named.get("logs", {}).get("outputs")
+    if outputs is not None:
+        named = {"outputs": np.ravel(outputs).tolist()}
+    return name, values, named
 
 
 # Logs
