@@ -1,6 +1,9 @@
 """Checkpoints are complete or absent, and training continues from them bit for bit."""
 
 import contextlib
+import hashlib
+import io
+import json
 import math
 import os
 import warnings
@@ -372,6 +375,20 @@ def test_a_state_of_objects_is_rejected_before_the_first_step(
 
     with pytest.raises(TypeError, match=message):
         kvt.fit(step, None, X, X, verbose=0, callbacks=[checkpoint])
+
+
+def test_a_checkpoint_of_version_0_1_0_can_be_read(tmp_path: Path) -> None:
+    about = {"arrays": 1, "epochs": 3, "history": {"loss": [0.5, 0.4, 0.3]}}
+    content = io.BytesIO()
+    state = np.float32([1, 2])
+    np.savez(content, about=np.array(json.dumps(about)), state_0=state)
+    digest = hashlib.sha256(content.getvalue()).hexdigest().encode()
+    (tmp_path / "epoch-00003.checkpoint").write_bytes(digest + content.getvalue())
+    kept: list[State] = []
+    checkpoint = kvt.Checkpoint(tmp_path, lambda: [state], kept.append, monitor="loss")
+    assert checkpoint.restore() == 3
+    assert parity.same_bits(kept[0], [state])
+    assert checkpoint.best == 0.3
 
 
 # Early stopping over a restart
