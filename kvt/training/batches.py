@@ -65,9 +65,9 @@ class BatchStream:
 
     An epoch goes through all of `source`. With `steps_per_epoch` it takes that many
     batches; the next epoch continues there, or starts again if a `source` of known
-    length has ended, or if the stream `restarts`, as for validation. Iterators and batches are requested
-    only when needed: each new iterator of a shuffled Dataset has a new order. A
-    `PyDataset` is told of epochs as in Keras. `class_weight` adds sample weights; with
+    length has ended, or if the stream `restarts`, as for validation. Iterators and
+    batches are requested only when needed: each new iterator of a shuffled Dataset has
+    a new order. A `PyDataset` is told of epochs as in Keras. `class_weight` adds sample weights; with
     `only_x`, the other parts of a batch are dropped. `name` is used in error messages.
 
     Raises TypeError if `source` gives no batches. Raises ValueError if `source` cannot
