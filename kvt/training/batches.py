@@ -67,8 +67,8 @@ class BatchStream:
     batches; the next epoch continues there, or starts again if a `source` of known
     length has ended, or if the stream `restarts`, as for validation. Iterators and
     batches are requested only when needed: each new iterator of a shuffled Dataset has
-    a new order. A `PyDataset` is told of epochs as in Keras. `class_weight` adds sample weights; with
-    `only_x`, the other parts of a batch are dropped. `name` is used in error messages.
+    a new order. A `PyDataset` is told of epochs as in Keras. `class_weight` adds sample
+    weights; `only_x` drops the other parts of a batch. `name` is used in messages.
 
     Raises TypeError if `source` gives no batches. Raises ValueError if `source` cannot
     give `epochs` epochs, and if it ends within an epoch, where Keras only warns.
@@ -103,6 +103,8 @@ class BatchStream:
     @property
     def parts(self) -> int | None:
         """The number of parts of a batch; None if it is unknown."""
+        if self.class_weight is not None:
+            return 3
         return self.source.parts if isinstance(self.source, BatchedRows) else None
 
     def __iter__(self) -> Iterator[Batch]:
