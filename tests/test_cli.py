@@ -206,3 +206,17 @@ def test_what_reads_the_output_may_end_first(tmp_path: Path) -> None:
     )
     os.close(written)
     assert (ended.returncode, ended.stderr) == (141, b"")
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("from kvt.cli import main; raise SystemExit(main(['data']))", "kvt: "),
+        ("import ipykernel, kvt.data", "RuntimeError: "),
+    ],
+    ids=["command", "kernel"],
+)
+def test_without_asserts_nothing_runs(code: str, says: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-O", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert run.returncode in (1, 2)
+    assert f"{says}Python runs with -O or PYTHONOPTIMIZE, and so skips" in run.stderr
