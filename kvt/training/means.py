@@ -96,10 +96,11 @@ def per_example(name: str, shape: tuple[int | None, ...], examples: int | None) 
         return False
     if (shape[0] == examples or shape[0] is None) and 0 not in shape[1:]:
         return True
+    of = "any number of" if examples is None else examples
     raise ValueError(
-        f"metric {name!r} has shape {shape} in a batch of {examples} examples; it must "
-        "be one number, the mean of the batch, or have one value per example; reduce "
-        "it in the step"
+        f"metric {name!r} has shape {shape} in a batch of {of} examples; it must be "
+        "one number, the mean of the batch, or have one value per example; reduce it "
+        "in the step"
     )
 
 
