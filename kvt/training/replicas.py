@@ -44,8 +44,7 @@ class ReplicatedStep:
     returns the metrics of its part: scalars, which are means, or values per example.
     Every process of a strategy must call this step with the same whole batch.
 
-    Only `steps_per_execution=1` is possible. Keras has no more to offer here: with
-    more, it also returns to Python after each call.
+    `fit` runs it with `steps_per_execution=1` only.
     """
 
     mean = MeanOfReplicas
@@ -85,9 +84,10 @@ class ReplicatedStep:
 
 
 def totals_of(logs: Mapping[str, Any], examples: tf.Tensor) -> tf.Tensor:
-    """Return the metrics' totals over a replica's examples, (metrics,).
+    """Return the metrics' totals over a replica's examples, (metrics,), in a graph.
 
-    Raises ValueError for a metric of another shape, as `means.per_example` does.
+    A value per example may have further axes, which are averaged first. Raises
+    ValueError for a metric of another shape, as `means.per_example` does.
     """
     values = {name: tf.convert_to_tensor(value) for name, value in logs.items()}
     dtype = values["loss"].dtype if "loss" in values else tf.float32
@@ -95,7 +95,8 @@ def totals_of(logs: Mapping[str, Any], examples: tf.Tensor) -> tf.Tensor:
     for name, value in values.items():
         value = tf.cast(value, dtype)
         if per_example(name, tuple(value.shape), None):
-            totals.append(tf.reduce_sum(value))
+            others = [*range(1, value.shape.rank)]
+            totals.append(tf.reduce_sum(tf.reduce_mean(value, others)))
         else:  # the mean of no examples is NaN, their total is 0
             mean = tf.reshape(value, ())
             totals.append(tf.math.multiply_no_nan(mean, tf.cast(examples, dtype)))
