@@ -28,6 +28,7 @@ ROUNDED = {
     ),
     "09_why_results_differ": (rf"{NUMBER}( to{NUMBER})?",),
     "10_errors_of_2017": (rf"{NUMBER}( to{NUMBER})?",),
+    "12_scaling_out": (r"\de-\d\d",),
 }
 
 # xdist gives whole files to its workers. The longest start first, so that no worker
@@ -43,6 +44,8 @@ LONGEST = (
     "04_convolutional_network.ipynb",
     "test_stopping_and_checkpoints.py",
     "test_compiled.py",
+    "test_scaling_out.py",
+    "12_scaling_out.ipynb",
     "test_run.py",
     "test_pipelines.py",
     "test_injected_errors.py",

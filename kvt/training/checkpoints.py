@@ -271,7 +271,7 @@ def _try_to_write(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / ".probe"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may be faster
     except OSError as problem:
         raise OSError(
             f"cannot save checkpoints in {directory}: {problem.strerror}; it must be a "
