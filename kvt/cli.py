@@ -11,15 +11,18 @@ from typing import Any, NoReturn
 from kvt import __version__  # each command imports what it needs: a quick --help
 
 
+CLUSTER = "run on a Dask cluster: its scheduler's address (tcp://…) or file"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, 2 for an error."""
     options = _parser().parse_args(arguments)
     try:
         with _interruptible():
             return int(options.command(options))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         print("kvt: interrupted; nothing was replaced", file=sys.stderr)
-        return 130
+        return 128 + int(next(iter(interruption.args), signal.SIGINT))
     except (OSError, ValueError, RuntimeError) as problem:
         print(f"kvt: {problem}", file=sys.stderr)
         return 2
@@ -27,16 +30,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, which cleans up.
+    """Turn the signals that ask to end into KeyboardInterrupt, which cleans up.
 
     A shell starts a script's background jobs with SIGINT ignored, and Python then
     ignores it too. An ignored SIGHUP stays ignored: that is what `nohup` is for.
     """
     handled = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
-        handled.append(hangup)
-    before = {each: signal.signal(each, signal.default_int_handler) for each in handled}
+    for name in ("SIGHUP", "SIGQUIT"):  # Windows has none
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            handled.append(number)
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        for each in handled:  # a second one would stop the cleaning
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    before = {each: signal.signal(each, interrupt) for each in handled}
     try:
         yield
     finally:
@@ -59,6 +69,7 @@ def report(options: argparse.Namespace) -> int:
         cache=options.cache or CACHE,
         force=options.force,
         timeout=options.timeout,
+        cluster=options.cluster,
         print_with=find_browser() if options.pdf else None,
     )
     print(f"report: {page}")
@@ -168,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     add("-p", "--parameter", **pairs, help="set this parameter wherever it exists")
     add("--pdf", action="store_true", help="also print the report, with Chromium")
     add("--jobs", type=_count, help="notebooks run at once (default: one per core)")
+    add("--cluster", default="", metavar="ADDRESS", help=CLUSTER)
     add("--force", action="store_true", help="run unchanged notebooks again, too")
     add("--timeout", **seconds, help="for each cell (default: 3600)")
     add("--cache", **directory, help="finished runs (default: build/cache beside kvt)")

@@ -29,13 +29,15 @@ def build(
     cache: Path = CACHE,
     force: bool = False,
     timeout: int | None = None,
+    cluster: str = "",
     print_with: str | None = None,
 ) -> Path:
     """Run the notebooks and write the report; return the path of its page.
 
     `jobs` notebooks run at once, by default as many as there are cores; the number does
     not change the results. Runs in `cache` are not repeated, unless `force`.
-    No cell may take longer than `timeout` seconds.
+    No cell may take longer than `timeout` seconds. They run on this machine, or on the
+    workers of a Dask `cluster`, named by its scheduler's address or file.
     `print_with` is the browser that prints the page to kvt.pdf.
 
     ValueError (ParameterError) and FileNotFoundError reject invalid input before a
@@ -55,7 +57,7 @@ def build(
         for part in PARTS:
             (staging / part).mkdir()
         stage = Stage(staging, output / "failed", cache, force, timeout)
-        executed = run(chapters, stage, jobs or threads())
+        executed = run(chapters, stage, jobs or threads(), cluster)
         provenance = gather(notebooks, staging / "results")
         page = render(executed, reason=reason, provenance=provenance)
         (staging / PAGE).write_text(page, encoding="utf-8")
