@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 from kvt import __version__  # each command imports what it needs: a quick --help
 
-
 CLUSTER = "run on a Dask cluster: its scheduler's address (tcp://…) or file"
 
 
