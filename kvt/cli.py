@@ -10,6 +10,9 @@ from typing import Any, NoReturn
 
 from kvt import __version__  # each command imports what it needs: a quick --help
 
+KEPT = "nothing was replaced"
+KEEP = "which executed notebooks to keep (default: failed)"
+DIFFERENT = "use workers, too, whose kvt, packages or data differ, and mark their runs"
 CLUSTER = "run on a Dask cluster: its scheduler's address (tcp://…) or file"
 
 
@@ -20,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _interruptible():
             return int(options.command(options))
     except KeyboardInterrupt as interruption:
-        print("kvt: interrupted; nothing was replaced", file=sys.stderr)
+        print(f"kvt: interrupted; {options.after}", file=sys.stderr)
         return 128 + int(next(iter(interruption.args), signal.SIGINT))
     except (OSError, ValueError, RuntimeError) as problem:
         print(f"kvt: {problem}", file=sys.stderr)
@@ -99,6 +102,28 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def sweep(options: argparse.Namespace) -> int:
+    """Run one notebook with many values of its parameters; resume where it stopped."""
+    from kvt.report import grid, notebooks, parameters
+    from kvt.report.sweep import Options, Sweep
+
+    notebook = notebooks.read(options.notebook)
+    known = parameters.read(notebook)
+    given = [(name, values) for name, values in options.parameters]
+    runs = grid.runs(given, options.file, known, zipped=options.zip)
+    how = Options(
+        keep=options.keep,
+        jobs=options.jobs,
+        cluster=options.cluster,
+        allow_different=options.allow_different,
+        timeout=options.timeout,
+    )
+    output = options.output or Path("sweeps", options.notebook.stem)
+    went_well = Sweep(options.notebook, notebook, runs, output, how).run()
+    print(f"sweep: {output / 'index.html'}")
+    return int(not went_well)
+
+
 def diff(options: argparse.Namespace) -> int:
     """Compare two results files or two directories; exit with 1 if they differ."""
     from kvt.compare import results
@@ -162,9 +187,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kvt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(function: Callable[[argparse.Namespace], int]) -> Callable[..., Any]:
+    def command(
+        function: Callable[[argparse.Namespace], int], after: str = KEPT
+    ) -> Callable[..., Any]:
         own = commands.add_parser(function.__name__, help=function.__doc__)
-        own.set_defaults(command=function)
+        own.set_defaults(command=function, after=after)
         return own.add_argument
 
     directory: dict[str, Any] = {"type": _path, "metavar": "DIR"}
@@ -190,6 +217,19 @@ def _parser() -> argparse.ArgumentParser:
     add("-p", "--parameter", **pairs, help="set a parameter of the notebook")
     add("--timeout", **seconds, help="for each cell (default: 3600)")
     add("-o", "--output", type=_path, help="default: NAME.executed.ipynb here")
+
+    add = command(sweep, "the same command goes on from here")
+    add("notebook", type=_path)
+    values: dict[str, Any] = pairs | {"metavar": ("NAME", "VALUES")}
+    add("-p", "--parameter", **values, help="such as 0.01,0.1 or 0..9")
+    add("--file", type=_path, help="a table of runs, .csv or .json")
+    add("--zip", action="store_true", help="pair the lists; do not combine them")
+    add("--keep", choices=("failed", "all", "none"), default="failed", help=KEEP)
+    add("--jobs", type=_count, help="runs at once (default: one per core)")
+    add("--cluster", default="", metavar="ADDRESS", help=CLUSTER)
+    add("--allow-different", action="store_true", help=DIFFERENT)
+    add("--timeout", **seconds, help="for each cell (default: 3600)")
+    add("-o", "--output", **directory, help="default: sweeps/NAME")
 
     add = command(diff)
     add("a", type=_path)

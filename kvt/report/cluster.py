@@ -40,6 +40,8 @@ LOCAL: dict[str, Any] = {
     # Not one thread for OpenMP and OpenBLAS, which a kernel would inherit.
     "distributed.nanny.pre-spawn-environ": {},
     "distributed.scheduler.allowed-failures": 0,
+    # Dask would give up a worker that takes longer to come back.
+    "distributed.deploy.lost-worker-timeout": "1 day",
     "distributed.worker.profile.enabled": False,
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.daemon": True,
@@ -124,20 +126,20 @@ def _local(settings: Settings, stack: ExitStack) -> Client:
         )
     )
     environment = dict(os.environ)
-    with dask.config.set(LOCAL):
-        cluster = stack.enter_context(
-            LocalCluster(
-                n_workers=settings.jobs,
-                threads_per_worker=1,
-                memory_limit=0,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False},
-                silence_logs=logging.CRITICAL,
-                local_directory=directory,
-            )
+    stack.enter_context(dask.config.set(LOCAL))
+    cluster = stack.enter_context(
+        LocalCluster(
+            n_workers=settings.jobs,
+            threads_per_worker=1,
+            memory_limit=0,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
+            local_directory=directory,
         )
+    )
     client = stack.enter_context(Client(cluster, set_as_default=False))
     stack.enter_context(_ended(cluster))
     for nanny in cluster.workers.values():
@@ -229,8 +231,11 @@ class Fleet:
         def hear(told: Any) -> None:
             self.told.put(told[1])
 
-        for topic in (self.topic, "all"):
+        for topic in ("all", self.topic):
             self.client.subscribe_topic(topic, hear)
+        while self.told.empty():  # not subscribed yet
+            self.client.log_event(self.topic, {})
+            time.sleep(0.01)
         client, expected = os.getpid(), None
         if self.settings.address:
             dataset = self.settings.dataset
@@ -282,12 +287,12 @@ class Fleet:
             if key not in self.busy:
                 continue
             task, facts, future = self.busy.pop(key)
-            if facts["address"] in self.workers:
-                self.idle.append(facts["address"])
             if event := self._outcome(task, facts, future):
                 yield event
             else:
                 again.append(task)
+            if facts["address"] in self.workers:
+                self.idle.append(facts["address"])
 
     def _submit(self, task: Task) -> None:
         """Give a run to an idle worker."""
@@ -332,8 +337,10 @@ class Fleet:
                 ended: Ended = future.result(timeout=SECONDS)
                 kind = "failed" if ended.problem else "done"
                 return Event(task.name, kind, ended.problem, ended, facts)
-        except (KilledWorker, TimeoutError, CancelledError):
-            pass  # its worker is gone, perhaps with its result
+        except KilledWorker:  # told before the worker is told to be gone
+            self.workers.pop(facts["address"], None)
+        except (TimeoutError, CancelledError):
+            pass  # its worker is gone with the result
         except Exception as problem:
             text = f"on worker {facts['address']}: {type(problem).__name__}: {problem}"
             return Event(task.name, "failed", text, worker=facts)
@@ -346,7 +353,7 @@ class Fleet:
 
     def _loss(self, task: Task, facts: Facts) -> str:
         """Tell that a run's worker died, and how, if it was one of this machine."""
-        end = time.monotonic() + 1
+        end = time.monotonic() + SECONDS
         while not self.settings.address and time.monotonic() < end:
             if found := self.deaths.get(facts["pid"]):
                 return f"{LOST}: it {found}"

@@ -13,6 +13,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Ended:
     files: dict[str, bytes]
     problem: str
     machine: list[Any]  # as in the cache's key
+    seconds: float
 
 
 def environment() -> dict[str, str]:
@@ -72,7 +74,7 @@ def perform(
     from kvt.report.execute import run_cells  # here: papermill, which no client needs
 
     worker = get_worker()
-    key = worker.get_current_task()
+    key, started = worker.get_current_task(), time.perf_counter()
     over = threading.Event()
 
     def unwanted() -> bool:
@@ -114,7 +116,7 @@ def perform(
         wrote = cache.read_files(room, cache.WRITTEN)
         files = {name: it for name, it in wrote.items() if name not in task.reads}
         left = output.read_text(encoding="utf-8") if output.exists() else ""
-    return Ended(left, files, problem, cache.machine())
+    return Ended(left, files, problem, cache.machine(), time.perf_counter() - started)
 
 
 def _kernel_environment(variables: Mapping[str, str], kernels: int) -> dict[str, str]:
