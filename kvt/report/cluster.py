@@ -5,12 +5,14 @@ worker gets which run, because Dask takes all that is assigned to a worker that 
 the cause, and may assign runs that have not started (benchmarks/scale.md).
 """
 
+import json
 import logging
 import multiprocessing.resource_tracker
 import os
 import queue
 import re
 import signal
+import socket
 import tempfile
 import time
 import uuid
@@ -20,6 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dask
 import psutil
@@ -65,8 +68,8 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Where runs are run."""
+class Workplace:
+    """Where the runs of a report or a sweep are run."""
 
     jobs: int  # workers on this machine
     directory: Path  # for temporary files
@@ -81,7 +84,7 @@ Run = Callable[[Iterable[Task]], Iterator[Event]]
 
 
 @contextmanager
-def pool(settings: Settings) -> Iterator[Run]:
+def pool(settings: Workplace) -> Iterator[Run]:
     """Give a function that runs tasks, started in their order, and tells how they go.
 
     A run that fails does not stop the others. Workers of this machine are started
@@ -92,7 +95,8 @@ def pool(settings: Settings) -> Iterator[Run]:
         if settings.address:
             client = stack.enter_context(_client(settings.address))
         else:
-            with _signals_blocked():  # a signal comes when all can be ended
+            # A signal that arrives meanwhile waits until all can be ended.
+            with _environment_kept(), _signals_blocked():
                 client = _local(settings, stack)
         fleet = Fleet(client, settings, deaths)
         stack.callback(fleet.leave)
@@ -102,20 +106,22 @@ def pool(settings: Settings) -> Iterator[Run]:
 
 def _client(address: str) -> Client:
     """Connect to a scheduler, by its address or its file."""
-    known = {"set_as_default": False, "timeout": 30}
     try:
-        if Path(address).is_file():
-            return Client(scheduler_file=address, **known)
-        return Client(address, **known)
-    except (OSError, ValueError) as problem:
+        if (file := Path(address)).is_file():
+            address = str(json.loads(file.read_text())["address"])
+        place = urlsplit(address)
+        if place.hostname and place.port:  # Dask itself would try for longer
+            socket.create_connection((place.hostname, place.port), PATIENCE / 6).close()
+        return Client(address, set_as_default=False)
+    except (OSError, ValueError, TypeError, KeyError) as problem:
         why = str(problem) or type(problem).__name__
         raise ConnectionError(
-            f"no Dask scheduler answers at {address}: {why}; start one with "
-            "`dask scheduler`, and give --cluster its address or scheduler file"
+            f"no Dask scheduler answers at {address!r}: {why}; start one with `dask "
+            "scheduler`, and give --cluster its address (tcp://…) or scheduler file"
         ) from None
 
 
-def _local(settings: Settings, stack: ExitStack) -> Client:
+def _local(settings: Workplace, stack: ExitStack) -> Client:
     """Start a cluster on this machine, reachable through loopback only.
 
     The stack ends it.
@@ -125,7 +131,6 @@ def _local(settings: Settings, stack: ExitStack) -> Client:
             dir=settings.directory, prefix=".kvt-", ignore_cleanup_errors=True
         )
     )
-    environment = dict(os.environ)
     stack.enter_context(dask.config.set(LOCAL))
     cluster = stack.enter_context(
         LocalCluster(
@@ -137,16 +142,27 @@ def _local(settings: Settings, stack: ExitStack) -> Client:
             worker_dashboard_address="127.0.0.1:0",
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
+            security=True,  # or any user of this machine could run code
             local_directory=directory,
         )
     )
     client = stack.enter_context(Client(cluster, set_as_default=False))
     stack.enter_context(_ended(cluster))
     for nanny in cluster.workers.values():
-        nanny.pre_spawn_env = {}  # it would be set here when a worker is replaced
-    os.environ.clear()
-    os.environ.update(environment)
+        # It would be set here, too, when a worker is replaced.
+        nanny.pre_spawn_env = nanny.process.pre_spawn_env = {}
     return client
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Undo what Dask sets in this process: a run's results would depend on it."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager
@@ -213,7 +229,7 @@ class Fleet:
     """The workers that a client may use, and what each is doing."""
 
     def __init__(
-        self, client: Client, settings: Settings, deaths: dict[int, str]
+        self, client: Client, settings: Workplace, deaths: dict[int, str]
     ) -> None:
         self.client, self.settings, self.deaths = client, settings, deaths
         self.topic = f"kvt-{uuid.uuid4().hex}"

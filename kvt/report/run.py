@@ -95,11 +95,11 @@ def _pool(
     missing: Sequence[Chapter], stage: Stage, jobs: int, cluster: str
 ) -> AbstractContextManager["Run"]:
     """Start workers for these chapters, or connect to the cluster."""
-    from kvt.report.cluster import Settings, pool  # only if something has to run: Dask
+    from kvt.report.cluster import Workplace, pool  # only if something has to run: Dask
 
     datasets = {str(it.values["dataset"]) for it in missing if "dataset" in it.values}
     return pool(
-        Settings(
+        Workplace(
             jobs=min(jobs, len(missing)),
             directory=stage.staging,
             address=cluster,

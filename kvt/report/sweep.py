@@ -146,13 +146,13 @@ class Sweep:
 
     def _run(self, missing: Sequence[str], values: Mapping[str, Values]) -> None:
         """Run the missing runs on Dask's workers; keep what each one leaves."""
-        from kvt.report.cluster import Settings, pool
+        from kvt.report.cluster import Workplace, pool
         from kvt.report.worker import Task
 
         text = notebooks.dumps(self.notebook)
         every = [self._defaults | values[name] for name in missing]
         datasets = {str(it.get("dataset", "")) for it in every}
-        settings = Settings(
+        settings = Workplace(
             jobs=min(self.options.jobs or threads(), len(missing)),
             directory=self.output,
             address=self.options.cluster,

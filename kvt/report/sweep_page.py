@@ -202,7 +202,6 @@ def _against(
             label = _label(own[0], others)
             ax.plot(x, means, "o-", color=color, lw=2.2, markersize=6, label=label)
         _name_values(ax, name, values)
-        ax.set_title(f"{_heading(metric)}: means and ranges")
         if others:
             figure.legend(loc="outside upper left")
         means_by = {
