@@ -15,6 +15,11 @@ from typing import Any, NoReturn
 # Each command imports what it needs: a quick --help.
 from kvt import __version__, require_asserts
 
+KEPT = "nothing was replaced"
+KEEP = "which executed notebooks to keep (default: failed)"
+DIFFERENT = "use workers, too, whose kvt, packages or data differ, and mark their runs"
+CLUSTER = "run on a Dask cluster: its scheduler's address (tcp://…) or file"
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, 2 for an error."""
@@ -26,9 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_asserts()
         with _interruptible():
             return int(options.command(options))
-    except KeyboardInterrupt:
-        print("kvt: interrupted; nothing was replaced", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interruption:
+        print(f"kvt: interrupted; {options.after}", file=sys.stderr)
+        return 128 + int(next(iter(interruption.args), signal.SIGINT))
     except BrokenPipeError:  # what reads the output has ended: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would flush again
         return 141
@@ -48,16 +53,23 @@ def _told(problem: Exception) -> str:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, which cleans up.
+    """Turn the signals that ask to end into KeyboardInterrupt, which cleans up.
 
     A shell starts a script's background jobs with SIGINT ignored, and Python then
     ignores it too. An ignored SIGHUP stays ignored: that is what `nohup` is for.
     """
     handled = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hangup and signal.getsignal(hangup) is not signal.SIG_IGN:
-        handled.append(hangup)
-    before = {each: signal.signal(each, signal.default_int_handler) for each in handled}
+    for name in ("SIGHUP", "SIGQUIT"):  # Windows has none
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            handled.append(number)
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        for each in handled:  # a second one would stop the cleaning
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(number)
+
+    before = {each: signal.signal(each, interrupt) for each in handled}
     try:
         yield
     finally:
@@ -80,6 +92,7 @@ def report(options: argparse.Namespace) -> int:
         cache=options.cache or CACHE,
         force=options.force,
         timeout=options.timeout,
+        cluster=options.cluster,
         print_with=find_browser() if options.pdf else None,
         single_file=options.single_file,
     )
@@ -113,6 +126,28 @@ def run(options: argparse.Namespace) -> int:
     )
     print(f"executed notebook: {output}")
     return 0
+
+
+def sweep(options: argparse.Namespace) -> int:
+    """Run one notebook with many values of its parameters; resume where it stopped."""
+    from kvt.report import grid, notebooks, parameters
+    from kvt.report.sweep import Options, Sweep
+
+    notebook = notebooks.read(options.notebook)
+    known = parameters.read(notebook)
+    given = [(name, values) for name, values in options.parameters]
+    runs = grid.runs(given, options.file, known, zipped=options.zip)
+    how = Options(
+        keep=options.keep,
+        jobs=options.jobs,
+        cluster=options.cluster,
+        allow_different=options.allow_different,
+        timeout=options.timeout,
+    )
+    output = options.output or Path("sweeps", options.notebook.stem)
+    went_well = Sweep(options.notebook, notebook, runs, output, how).run()
+    print(f"sweep: {output / 'index.html'}")
+    return int(not went_well)
 
 
 def diff(options: argparse.Namespace) -> int:
@@ -182,9 +217,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kvt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(function: Callable[[argparse.Namespace], int]) -> Callable[..., Any]:
+    def command(
+        function: Callable[[argparse.Namespace], int], after: str = KEPT
+    ) -> Callable[..., Any]:
         own = commands.add_parser(function.__name__, help=function.__doc__)
-        own.set_defaults(command=function)
+        own.set_defaults(command=function, after=after)
         return own.add_argument
 
     directory: dict[str, Any] = {"type": _path, "metavar": "DIR"}
@@ -199,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--pdf", action="store_true", help="also print the report, with Chromium")
     add("--single-file", action="store_true", help="write all pages as one file")
     add("--jobs", type=_count, help="notebooks run at once (default: one per core)")
+    add("--cluster", default="", metavar="ADDRESS", help=CLUSTER)
     add("--force", action="store_true", help="run unchanged notebooks again, too")
     add("--timeout", **seconds, help="for each cell (default: 3600)")
     add("--cache", **directory, help="finished runs (default: build/cache beside kvt)")
@@ -210,6 +248,19 @@ def _parser() -> argparse.ArgumentParser:
     add("-p", "--parameter", **pairs, help="set a parameter of the notebook")
     add("--timeout", **seconds, help="for each cell (default: 3600)")
     add("-o", "--output", type=_path, help="default: NAME.executed.ipynb here")
+
+    add = command(sweep, "the same command goes on from here")
+    add("notebook", type=_path)
+    values: dict[str, Any] = pairs | {"metavar": ("NAME", "VALUES")}
+    add("-p", "--parameter", **values, help="such as 0.01,0.1 or 0..9")
+    add("--file", type=_path, help="a table of runs, .csv or .json")
+    add("--zip", action="store_true", help="pair the lists; do not combine them")
+    add("--keep", choices=("failed", "all", "none"), default="failed", help=KEEP)
+    add("--jobs", type=_count, help="runs at once (default: one per core)")
+    add("--cluster", default="", metavar="ADDRESS", help=CLUSTER)
+    add("--allow-different", action="store_true", help=DIFFERENT)
+    add("--timeout", **seconds, help="for each cell (default: 3600)")
+    add("-o", "--output", **directory, help="default: sweeps/NAME")
 
     add = command(diff)
     add("a", type=_path)

@@ -31,6 +31,7 @@ def build(
     cache: Path = CACHE,
     force: bool = False,
     timeout: int | None = None,
+    cluster: str = "",
     print_with: str | None = None,
     single_file: bool = False,
 ) -> Path:
@@ -38,8 +39,10 @@ def build(
 
     `jobs` notebooks run at once, by default as many as there are cores; the number does
     not change the results. Runs in `cache` are not repeated, unless `force`.
-    No cell may take longer than `timeout` seconds. `print_with` is the browser that
-    prints all pages to kvt.pdf. `single_file` writes all pages as one file.
+    No cell may take longer than `timeout` seconds. They run on this machine, or on the
+    workers of a Dask `cluster`, named by its scheduler's address or file. `print_with`
+    is the browser that prints all pages to kvt.pdf. `single_file` writes all pages as
+    one file.
 
     ValueError (ParameterError) and FileNotFoundError reject invalid input before a
     kernel starts. ExecutionError, RenderError and PrintError keep the older report.
@@ -59,7 +62,7 @@ def build(
         for part in PARTS:
             (staging / part).mkdir()
         stage = Stage(staging, output / "failed", cache, force, timeout)
-        executed = run(chapters, stage, jobs or threads())
+        executed = run(chapters, stage, jobs or threads(), cluster)
         provenance = gather(notebooks, staging / "results")
         facts: Facts = {"reason": reason, "provenance": provenance}
         whole = single(executed, **facts) if single_file or print_with else ""

@@ -15,6 +15,7 @@ import os
 import re
 import sys
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
 from pathlib import Path, PurePosixPath
@@ -39,7 +40,7 @@ ENTRY = re.compile(r"(?P<name>.+)-(?P<key>[0-9a-f]{64})")
 PARTIAL = re.compile(rf"\.{ENTRY.pattern}\.\d+")  # left by a process that was killed
 WRITTEN = ("results", "logs")  # directories that a notebook may write to
 # The modules of kvt.report that decide what a run leaves; the others read it.
-RUNNING = ("execute.py", "notebooks.py", "streams.py", "workers.py")
+RUNNING = ("execute.py", "notebooks.py", "streams.py", "worker.py")
 # Variables that change what a kernel computes or shows. KVT_MNIST is not one of them:
 # the key holds the data's hash, wherever the data is.
 VARIABLES = re.compile("CUDA_|KERAS_|MKL_|MPL|OMP_|OPENBLAS_|PYTHON|TF_|XLA_")
@@ -72,15 +73,25 @@ def key(
         "committed": committed.exists() and code(notebooks.read(committed)),
         "data": data(str(values["dataset"])) if "dataset" in values else "",
         "lock": _sha256(LOCK.read_bytes()) if LOCK.exists() else "",
-        "installed": sorted(
-            path.name for place in sys.path for path in Path(place).glob("*.dist-info")
-        ),
+        "installed": installed(),
         "python": [sys.version, sys.platform],
-        "machine": [provenance.processor(), provenance.threads()],
+        "machine": machine(),
         "keras": keras_settings.changed(),
         "environment": {k: v for k, v in os.environ.items() if VARIABLES.match(k)},
     }
     return _sha256(json.dumps(parts, sort_keys=True).encode())
+
+
+def installed() -> list[str]:
+    """Return the packages that Python can import, with their versions."""
+    return sorted(
+        path.name for place in sys.path for path in Path(place).glob("*.dist-info")
+    )
+
+
+def machine() -> list[Any]:
+    """Return what rounds: the processor, and the threads that share a sum."""
+    return [provenance.processor(), provenance.threads()]
 
 
 def code(notebook: NotebookNode) -> list[list[Any]]:
@@ -176,6 +187,23 @@ def graft(cached: NotebookNode, notebook: NotebookNode) -> NotebookNode:
     for name in cached.metadata.keys() & {"kernelspec", "language_info"}:
         grafted.metadata[name] = cached.metadata[name]
     return notebooks.normalize(grafted)
+
+
+def read_files(directory: Path, parts: Sequence[str]) -> dict[str, bytes]:
+    """Return the files in these parts of a directory, by relative path."""
+    return {
+        path.relative_to(directory).as_posix(): path.read_bytes()
+        for part in parts
+        for path in sorted((directory / part).rglob("*"))
+        if path.is_file()
+    }
+
+
+def write_files(files: Mapping[str, bytes], directory: Path) -> None:
+    """Write files by relative path."""
+    for name, content in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content)
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:

@@ -1,6 +1,7 @@
 """Execute one notebook with papermill: completely, or not at all."""
 
 import logging
+import os
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelE
 from papermill.exceptions import PapermillExecutionError
 
 from kvt.report import notebooks, streams
+from kvt.report.guard import Guard, guarded
 from kvt.report.notebooks import ExecutionError, NotebookNode, code_cells
 from kvt.report.parameters import Value
 
@@ -57,55 +59,81 @@ def execute(
     cwd: Path,
     failed: Path,
     timeout: int | None = None,
-    on_cell: Callable[[], None] | None = None,
 ) -> NotebookNode:
     """Run a notebook in a fresh kernel in `cwd`; write it to `output` and return it.
 
-    `on_cell` is called when a code cell begins; without it, a progress bar or a line
-    tells how the run goes. Raises ExecutionError if a cell fails, exits, kills its
-    kernel, or takes longer than `timeout` seconds: the partial notebook goes to
-    `failed`, `output` stays as it was.
+    A progress bar or a line tells how the run goes. Raises ExecutionError if a cell
+    fails, exits, kills its kernel, or takes longer than `timeout` seconds: the partial
+    notebook goes to `failed`, `output` stays as it was.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    bar = not on_cell and sys.stderr.isatty() and {"desc": notebook.stem}
+    bar = sys.stderr.isatty() and {"desc": notebook.stem}
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".kvt-") as directory:
         partial = Path(directory).resolve() / "partial.ipynb"
-        copy = partial.with_name("copy.ipynb")
-        notebooks.write(notebooks.read(notebook), copy)  # in today's format
-        options = {
-            "input_path": _literal(copy),
-            "output_path": _literal(partial),
-            "parameters": dict(parameters),
-            "progress_bar": bar,
-            # papermill's own `cwd` would change this whole process's directory.
-            "resources": {"metadata": {"path": str(cwd)}},
-            "execution_timeout": timeout,
-        }
-        # The user's IPython settings (what a cell shows, what runs at its start) would
-        # change the outputs: this kernel gets an empty folder of settings.
-        settings = partial.with_name("ipython")
-        settings.mkdir()
-        arguments = [*ARGUMENTS, f"--IPKernelApp.ipython_dir={settings}"]
-        options["extra_arguments"] = arguments
-        # Two kernels that start together can pick one port: "Address already in use".
-        # So a run that fails before its first cell is tried once more.
-        problem = _attempt(partial, options, on_cell)
-        if problem.startswith(TOO_EARLY):
-            problem = _attempt(partial, options, on_cell)
+        problem = run_cells(
+            notebook, partial, parameters, cwd=cwd, timeout=timeout, bar=bar
+        )
         if problem:
             failed.parent.mkdir(parents=True, exist_ok=True)
             if partial.exists():
                 partial.replace(failed)
-            raise ExecutionError(
-                f"{notebook.name} stopped {problem}\nthe notebook up to there: {failed}"
-            )
-        complete = notebooks.normalize(notebooks.read(partial))
-        notebooks.write(complete, partial)
+            raise ExecutionError(notebooks.stopped(notebook.name, problem, failed))
+        complete = notebooks.read(partial)
         partial.replace(output)
-    if not on_cell and not bar:
+    if not bar:
         print(f"{notebook.name}: {time.perf_counter() - started:.1f} s", flush=True)
     return complete
+
+
+def run_cells(
+    notebook: Path,
+    output: Path,
+    parameters: Mapping[str, Value],
+    *,
+    cwd: Path,
+    timeout: int | None = None,
+    environment: Mapping[str, str] | None = None,
+    on_cell: Callable[[], None] | None = None,
+    on_start: Callable[[Guard], None] | None = None,
+    bar: Any = False,
+) -> str:
+    """Run a notebook; return where and why it stopped, or "" if it is complete.
+
+    `output` gets it, complete and normalized, or as far as it came; beside it lies what
+    only the kernel needs. `environment` is the kernel's, by default this process's.
+    `on_start` gets the guard, which can end the run; `on_cell` is called when a code
+    cell begins. When this returns, no process that the notebook started is left.
+    """
+    copy = output.with_name("copy.ipynb")
+    notebooks.write(notebooks.read(notebook), copy)  # in today's format
+    options = {
+        "input_path": _literal(copy),
+        "output_path": _literal(output),
+        "parameters": dict(parameters),
+        "progress_bar": bar,
+        # papermill's own `cwd` would change this whole process's directory.
+        "resources": {"metadata": {"path": str(cwd)}},
+        "execution_timeout": timeout,
+    }
+    # The user's IPython settings (what a cell shows, what runs at its start) would
+    # change the outputs: this kernel gets an empty folder of settings.
+    settings = output.with_name("ipython")
+    settings.mkdir()
+    options["extra_arguments"] = [*ARGUMENTS, f"--IPKernelApp.ipython_dir={settings}"]
+    with guarded() as guard:
+        if on_start:
+            on_start(guard)
+        base = os.environ if environment is None else environment
+        options["environment"] = {**base, **guard.environment}
+        # Two kernels that start together can pick one port: "Address already in use".
+        # So a run that fails before its first cell is tried once more.
+        problem = _attempt(output, options, on_cell)
+        if problem.startswith(TOO_EARLY) and not guard.ended:
+            problem = _attempt(output, options, on_cell)
+    if not problem:
+        notebooks.write(notebooks.normalize(notebooks.read(output)), output)
+    return problem
 
 
 def _attempt(

@@ -30,6 +30,11 @@ class ExecutionError(RuntimeError):
     """A notebook stopped before its end; says which, where, why, and what was saved."""
 
 
+def stopped(name: str, problem: str, failed: Path) -> str:
+    """Return the message about a notebook that did not reach its end."""
+    return f"{name} stopped {problem}\nthe notebook up to there: {failed}"
+
+
 def read(path: Path) -> NotebookNode:
     """Read a notebook. Raises FileNotFoundError, or ValueError for another file."""
     if not path.is_file():

@@ -1,15 +1,20 @@
 """Run: execute a report's chapters in workers, or take them from the cache."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvt.report import cache, notebooks
-from kvt.report.cache import WRITTEN
+from kvt.report.cache import read_files, write_files
 from kvt.report.notebooks import ExecutionError, NotebookNode
 from kvt.report.overview import Overview
 from kvt.report.plan import Chapter
-from kvt.report.workers import Task, pool
+
+if TYPE_CHECKING:
+    from kvt.report.cluster import Event, Run
+    from kvt.report.worker import Task
 
 
 @dataclass(frozen=True)
@@ -26,17 +31,13 @@ class Stage:
     timeout: int | None = None  # seconds for a cell
     keys: dict[str, str] = field(default_factory=dict)
 
-    def room(self, chapter: Chapter) -> Path:
-        """Return the chapter's own working directory, where it may write files."""
-        return self.staging / "rooms" / chapter.name
-
     def output(self, chapter: Chapter) -> Path:
         """Return the path of the executed notebook."""
         return self.staging / "notebooks" / chapter.path.name
 
     def reads(self, chapter: Chapter) -> dict[str, bytes]:
         """Return the results that the comparison reads, by relative path."""
-        return _files(self.staging, ["results"]) if chapter.compares else {}
+        return read_files(self.staging, ["results"]) if chapter.compares else {}
 
     def key(self, chapter: Chapter) -> str:
         """Return the chapter's key; the comparison's changes with every other one."""
@@ -50,7 +51,9 @@ class Stage:
         return cache.seconds(self.cache, chapter.name), chapter.path.stat().st_size
 
 
-def run(chapters: Sequence[Chapter], stage: Stage, jobs: int) -> list[Chapter]:
+def run(
+    chapters: Sequence[Chapter], stage: Stage, jobs: int, cluster: str = ""
+) -> list[Chapter]:
     """Return the chapters as executed, the comparison executed after all others.
 
     Raises ExecutionError once all others have ended, so that they need not run again.
@@ -60,7 +63,8 @@ def run(chapters: Sequence[Chapter], stage: Stage, jobs: int) -> list[Chapter]:
         it.path.name: len(notebooks.code_cells(it.notebook)) + bool(it.values)
         for it in chapters
     }
-    with Overview(cells) as overview, pool(min(jobs, len(chapters))) as work:
+    with Overview(cells) as overview, ExitStack() as stack:
+        work = None
         for compares in (False, True):
             group = {it.path.name: it for it in chapters if it.compares == compares}
             keys = {name: stage.key(chapter) for name, chapter in group.items()}
@@ -69,39 +73,64 @@ def run(chapters: Sequence[Chapter], stage: Stage, jobs: int) -> list[Chapter]:
                     ran[name] = notebook
                     overview.tell(name, "from the cache")
             missing = [chapter for name, chapter in group.items() if name not in ran]
+            if missing and not work:
+                work = stack.enter_context(_pool(missing, stage, jobs, cluster))
             problems = []
             # The longest of the last run goes first, so that no core waits at the end.
             missing.sort(key=stage.length, reverse=True)
-            tasks = [_task(chapter, stage) for chapter in missing]
-            for event in work(tasks):
+            for event in work([_task(it, stage) for it in missing]) if work else ():
                 seconds = overview.tell(event.name, event.kind)
                 if event.kind == "failed":
-                    problems.append(event.problem)
+                    problems.append(_problem(group[event.name], event, stage))
                 elif event.kind == "done":
                     chapter, key = group[event.name], keys[event.name]
-                    ran[event.name] = _collect(chapter, key, seconds, stage)
+                    ran[event.name] = _collect(chapter, key, event, seconds, stage)
             if problems:
                 raise ExecutionError("\n".join(problems))
             stage.keys.update(keys)
     return [replace(chapter, notebook=ran[chapter.path.name]) for chapter in chapters]
 
 
-def _task(chapter: Chapter, stage: Stage) -> Task:
-    """Make the chapter's directory, and a copy of the notebook as it was read."""
-    room = stage.room(chapter)
-    for part in WRITTEN:
-        (room / part).mkdir(parents=True)
-    _write(stage.reads(chapter), room)
-    source = room / chapter.path.name
-    notebooks.write(chapter.notebook, source)
-    return {
-        "notebook": source,
-        "output": stage.output(chapter),
-        "parameters": chapter.values,
-        "cwd": room,
-        "failed": stage.failed / chapter.path.name,
-        "timeout": stage.timeout,
-    }
+def _pool(
+    missing: Sequence[Chapter], stage: Stage, jobs: int, cluster: str
+) -> AbstractContextManager["Run"]:
+    """Start workers for these chapters, or connect to the cluster."""
+    from kvt.report.cluster import Workplace, pool  # only if something has to run: Dask
+
+    datasets = {str(it.values["dataset"]) for it in missing if "dataset" in it.values}
+    return pool(
+        Workplace(
+            jobs=min(jobs, len(missing)),
+            directory=stage.staging,
+            address=cluster,
+            dataset=max(datasets, default=""),
+        )
+    )
+
+
+def _task(chapter: Chapter, stage: Stage) -> "Task":
+    """Return what a worker needs to run the chapter's notebook as it was read."""
+    from kvt.report.worker import Task
+
+    return Task(
+        chapter.path.name,
+        notebooks.dumps(chapter.notebook),
+        chapter.values,
+        stage.reads(chapter),
+        stage.timeout,
+    )
+
+
+def _problem(chapter: Chapter, event: "Event", stage: Stage) -> str:
+    """Return why a chapter failed, and keep its notebook up to the failure."""
+    name = chapter.path.name
+    if not event.ended:
+        return f"{name} {event.problem}"
+    failed = stage.failed / name
+    if event.ended.notebook:
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        failed.write_text(event.ended.notebook, encoding="utf-8")
+    return notebooks.stopped(name, event.problem, failed)
 
 
 def _restore(chapter: Chapter, key: str, stage: Stage) -> NotebookNode | None:
@@ -111,41 +140,28 @@ def _restore(chapter: Chapter, key: str, stage: Stage) -> NotebookNode | None:
         return None
     notebook = cache.graft(cached.notebook, chapter.notebook)
     notebooks.write(notebook, stage.output(chapter))
-    _write(cached.files, stage.staging)
+    write_files(cached.files, stage.staging)
     return notebook
 
 
-def _collect(chapter: Chapter, key: str, seconds: float, stage: Stage) -> NotebookNode:
-    """Move what a chapter wrote into the report, and into the cache.
+def _collect(
+    chapter: Chapter, key: str, event: "Event", seconds: float, stage: Stage
+) -> NotebookNode:
+    """Put what a chapter left into the report, and into the cache.
 
-    Not cached if the report would reject it, or if its inputs changed during the run.
+    Not cached if the report would reject it, if its inputs changed during the run, or
+    if it ran on a machine that may round differently.
     """
-    reads = stage.reads(chapter)
-    unchanged = key == stage.key(chapter)
-    wrote = _files(stage.room(chapter), WRITTEN)
-    files = {name: content for name, content in wrote.items() if name not in reads}
-    _write(files, stage.staging)
-    notebook = notebooks.read(stage.output(chapter))
+    assert event.ended
+    unchanged = key == stage.key(chapter) and event.ended.machine == cache.machine()
+    write_files(event.ended.files, stage.staging)
+    notebook = notebooks.loads(event.ended.notebook)
+    notebooks.write(notebook, stage.output(chapter))
     noisy = any(map(notebooks.noise, notebooks.code_cells(notebook)))
     if unchanged and not noisy:
         try:
-            entry = cache.Cached(notebook, files, seconds)
+            entry = cache.Cached(notebook, event.ended.files, seconds)
             cache.store(stage.cache, chapter.name, key, entry)
         except OSError as problem:
             print(f"{chapter.path.name} is not cached: {problem}")
     return notebook
-
-
-def _files(directory: Path, parts: Sequence[str]) -> dict[str, bytes]:
-    return {
-        path.relative_to(directory).as_posix(): path.read_bytes()
-        for part in parts
-        for path in sorted((directory / part).rglob("*"))
-        if path.is_file()
-    }
-
-
-def _write(files: Mapping[str, bytes], directory: Path) -> None:
-    for name, content in files.items():
-        (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_bytes(content)

@@ -42,10 +42,11 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
     ) -> NotebookNode:
         """Run the notebook; papermill's own engine would make its own client."""
         timeout = options.pop("execution_timeout")
+        environment = options.pop("environment")
         traits = _Client.class_traits()
         known = {name: value for name, value in options.items() if name in traits}
         known |= {"kernel_name": kernel_name, "timeout": timeout, "startup_timeout": 60}
-        executed: NotebookNode = _Client(nb_man, **known).execute()
+        executed: NotebookNode = _Client(nb_man, **known).execute(env=environment)
         return executed
 
 

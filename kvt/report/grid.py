@@ -1,0 +1,136 @@
+"""Grid: the runs of a sweep, from lists of values or from a table, each one checked."""
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kvt.report import parameters
+from kvt.report.parameters import Parameter, ParameterError, Value
+from kvt.report.plan import READS, WRITES
+
+Values = dict[str, Value]  # of one run, by parameter
+RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
+LARGEST = 1_000_000  # runs; a range with a zero too many would fill the memory
+
+
+def runs(
+    given: Sequence[tuple[str, str]],
+    table: Path | None,
+    known: Mapping[str, Parameter],
+    *,
+    zipped: bool = False,
+) -> list[Values]:
+    """Return the values of each run, in order, without those that are there before.
+
+    `given` has lists of values by name, `0.1,0.2` or `0..9`: each value of one is tried
+    with each of the others, or, `zipped`, the first with the first and so on. Each row
+    of the `table` is tried with all of these. Raises ParameterError for an invalid
+    value, before any run.
+    """
+    names = [name for name, _ in given]
+    for name in names:
+        if names.count(name) > 1:
+            raise ParameterError(
+                f"parameter {name!r} is given twice; write one list: {name} 1,2"
+            )
+    lists = [_listed(name, text) for name, text in given]
+    rows = _rows(table) if table else [{}]
+    if both := set(names) & {name for row in rows for name in row}:
+        raise ParameterError(
+            f"parameter {min(both)!r} is in {table} and given by -p; remove one"
+        )
+    if zipped and len({len(each) for each in lists}) > 1:
+        pairs = zip(names, lists, strict=True)
+        lengths = ", ".join(f"{name} has {len(each)}" for name, each in pairs)
+        raise ParameterError(f"--zip needs lists of equal length; {lengths}")
+    paired = list(zip(*lists, strict=True)) if zipped else []
+    combined = paired or _product(lists)
+    found: dict[tuple[Any, ...], Values] = {}
+    for row, values in itertools.product(rows, combined):
+        own = dict(zip(names, values, strict=True))
+        checked = _checked({**row, **own}, known)
+        found.setdefault(tuple(map(repr, checked.items())), checked)
+        if len(found) > LARGEST:
+            raise ParameterError(f"more than {LARGEST:,} runs; sweep in parts")
+    return list(found.values())
+
+
+def _checked(run: Mapping[str, object], known: Mapping[str, Parameter]) -> Values:
+    """Return a run's values in the notebook's order; the sweep sets `results_path`."""
+    for name in (WRITES, READS):
+        if name in run:
+            raise ParameterError(f"parameter {name!r}: the sweep sets it itself")
+    try:
+        checked = parameters.check(run, known)
+    except ParameterError as problem:
+        values = ", ".join(f"{name}={value}" for name, value in run.items())
+        raise ParameterError(f"{problem} (in the run {values})") from None
+    return {name: checked[name] for name in known if name in checked}
+
+
+def _product(lists: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    count = 1
+    for each in lists:
+        count *= len(each)
+    if count > LARGEST:
+        raise ParameterError(
+            f"{count:,} runs; a sweep may have {LARGEST:,}; sweep in parts"
+        )
+    return list(itertools.product(*lists))
+
+
+def _listed(name: str, text: str) -> list[str]:
+    """Return the values in a text like `0.1,0.2`, `0..9` or `0..4,10`."""
+    found: list[str] = []
+    for part in text.split(","):
+        part = part.strip()
+        if match := RANGE.fullmatch(part):
+            first, last = int(match[1]), int(match[2])
+            if not 0 <= last - first < LARGEST:
+                raise ParameterError(
+                    f"parameter {name!r} has the range {part}; it must go up, in at "
+                    f"most {LARGEST:,} steps; write {name} 0..9"
+                )
+            found += map(str, range(first, last + 1))
+        elif part or text == "":
+            found.append(part)
+        else:
+            raise ParameterError(
+                f"parameter {name!r} is {text!r}, which has an empty value; write "
+                f"{name} 1,2,3"
+            )
+    return found
+
+
+def _rows(table: Path) -> list[dict[str, Any]]:
+    """Read a table of runs: CSV with a header, or JSON with a list of objects."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{table} is not UTF-8; save it as UTF-8") from None
+    if table.suffix.lower() == ".json":
+        try:
+            rows = json.loads(text)
+        except (ValueError, RecursionError) as problem:
+            raise ValueError(f"{table} is not JSON: {problem}") from None
+        if not isinstance(rows, list) or not all(isinstance(it, dict) for it in rows):
+            raise ValueError(
+                f"{table} must hold a list of objects, one for each run: "
+                '[{"learning_rate": 0.1, "seed": 1}]'
+            )
+    elif table.suffix.lower() == ".csv":
+        rows = list(csv.DictReader(text.splitlines()))
+        for number, row in enumerate(rows, start=2):
+            if None in row or None in row.values():
+                raise ValueError(
+                    f"{table}, line {number}: it must have as many values as the header"
+                )
+    else:
+        raise ValueError(f"{table} is neither .csv nor .json; name the file like one")
+    if not rows:
+        raise ValueError(f"{table} has no run; write one in each line, after the names")
+    return rows

@@ -1,0 +1,319 @@
+"""Sweep: one notebook with many values of its parameters, resumed where it stopped.
+
+Each run is a file that is written last and whole: what has its file is finished, and is
+never run again. The run's name is a hash of all that decides its results.
+"""
+
+import contextlib
+import csv
+import hashlib
+import importlib
+import io
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kvt.compare import results
+from kvt.report import cache, keras_settings, notebooks, parameters, sweep_page
+from kvt.report.grid import Values
+from kvt.report.notebooks import NotebookNode
+from kvt.report.parameters import Value
+from kvt.report.plan import WRITES
+from kvt.report.provenance import threads
+
+MARK = "sweep.json"  # a directory with this file is a sweep's
+LOCK = ".lock"
+PART = ".part"  # ends the name of a file that is not whole yet
+RESULT = "results/result.json"  # as the notebook writes it
+RETRIES = 2  # times that a run goes to another worker if its worker dies
+KEEP = ("failed", "all", "none")
+
+
+@dataclass
+class Run:
+    """One run of a sweep: its values, and how it went once it has ended."""
+
+    values: Values
+    problem: str = ""
+    seconds: float = 0.0
+    worker: dict[str, Any] = field(default_factory=dict)
+    results_sha256: str = ""
+
+    @property
+    def status(self) -> str:
+        """Return "finished", "failed", or "missing" before the run has ended."""
+        return "failed" if self.problem else "finished" if self.worker else "missing"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a sweep is run: see `kvt sweep --help`."""
+
+    keep: str = "failed"
+    jobs: int | None = None
+    cluster: str = ""
+    allow_different: bool = False
+    timeout: int | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A notebook, the values of its runs, and the directory for what they leave."""
+
+    path: Path
+    notebook: NotebookNode
+    grid: Sequence[Values]
+    output: Path
+    options: Options
+
+    def run(self) -> bool:
+        """Run what is not finished; write the table and the page; say if all went well.
+
+        ValueError and FileExistsError reject invalid input before the first run.
+        """
+        self._check()
+        self.output.mkdir(parents=True, exist_ok=True)
+        with _locked(self.output):
+            for part in ("runs", "results"):
+                (self.output / part).mkdir(exist_ok=True)
+            _write(self.output / MARK, {"notebook": self.path.name})
+            self._delete_litter()
+            names = self._names()
+            missing = [name for name in names if self._ended(name) != "finished"]
+            done = len(names) - len(missing)
+            print(f"{len(names)} runs, {done} of them finished before", flush=True)
+            if missing:
+                self._run(missing, names)
+            return self._summarize(names)
+
+    def _check(self) -> None:
+        """Raise an error if the notebook, or the directory, is not fit for a sweep."""
+        keras_settings.check()
+        if WRITES not in parameters.read(self.notebook):
+            raise ValueError(
+                f"{self.path.name} has no parameter {WRITES}, by which a notebook "
+                "tells its results; sweep one like 03_feedforward_network"
+            )
+        if not self.output.exists() or (self.output / MARK).is_file():
+            return
+        if not self.output.is_dir() or any(self.output.iterdir()):
+            raise FileExistsError(
+                f"{self.output} has other content than a sweep; name a new or empty "
+                "directory with --output"
+            )
+
+    def _names(self) -> dict[str, Values]:
+        """Return the runs' values by name: a hash of all that decides the results."""
+        keys: dict[object, str] = {}
+
+        def name(values: Values) -> str:
+            dataset = values.get("dataset", self._defaults.get("dataset"))
+            if dataset not in keys:
+                every = {} if dataset is None else {"dataset": dataset}
+                keys[dataset] = cache.key(self.path.stem, self.notebook, every, {})
+            text = json.dumps([keys[dataset], values], sort_keys=True)
+            return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+        return {name(values): values for values in self.grid}
+
+    @property
+    def _defaults(self) -> Values:
+        read = parameters.read(self.notebook)
+        return {name: it.default for name, it in read.items() if name != WRITES}
+
+    def _ended(self, name: str) -> str:
+        """Return a run's status by its files, if they are whole."""
+        run = self._read(name)
+        return run.status if run else "missing"
+
+    def _read(self, name: str) -> Run | None:
+        """Return the record of a run whose files are whole; None without one."""
+        try:
+            run = Run(**json.loads((self.output / "runs" / f"{name}.json").read_text()))
+            if not run.problem:
+                content = (self.output / "results" / f"{name}.json").read_bytes()
+                if hashlib.sha256(content).hexdigest() != run.results_sha256:
+                    return None
+        except (OSError, ValueError, TypeError):
+            return None
+        return run
+
+    def _run(self, missing: Sequence[str], values: Mapping[str, Values]) -> None:
+        """Run the missing runs on Dask's workers; keep what each one leaves."""
+        from kvt.report.cluster import Workplace, pool
+        from kvt.report.worker import Task
+
+        text = notebooks.dumps(self.notebook)
+        every = [self._defaults | values[name] for name in missing]
+        datasets = {str(it.get("dataset", "")) for it in every}
+        settings = Workplace(
+            jobs=min(self.options.jobs or threads(), len(missing)),
+            directory=self.output,
+            address=self.options.cluster,
+            retries=RETRIES,
+            dataset=max(datasets),
+            allow_different=self.options.allow_different,
+        )
+
+        def tasks() -> Iterator[Task]:
+            for name in missing:
+                own = {**values[name], WRITES: RESULT}
+                yield Task(name, text, own, timeout=self.options.timeout)
+
+        with _Told(len(missing)) as told, pool(settings) as work:
+            for event in work(tasks()):
+                if event.kind == "starts":
+                    told.starts()
+                elif event.kind in ("done", "failed"):
+                    told.ended(self._keep(event, values[event.name]))
+
+    def _keep(self, event: Any, values: Values) -> Run:
+        """Write what a run left: its results, its notebook, and last its record."""
+        ended, problem = event.ended, event.problem
+        facts = {k: v for k, v in event.worker.items() if k in sweep_page.FACTS}
+        run = Run(values, problem, ended.seconds if ended else 0.0, facts)
+        if not problem:
+            run.problem = self._accept(event.name, ended.files.get(RESULT), run)
+        kept = self.output / "notebooks" / f"{event.name}.ipynb"
+        keep = self.options.keep
+        if ended and ended.notebook and (keep == "all" or keep == run.status):
+            kept.parent.mkdir(exist_ok=True)
+            _replace(kept, ended.notebook.encode())
+        else:
+            kept.unlink(missing_ok=True)  # of an earlier failure
+        _write(self.output / "runs" / f"{event.name}.json", asdict(run))
+        return run
+
+    def _accept(self, name: str, content: bytes | None, run: Run) -> str:
+        """Keep the results of a run; return what is wrong with them, or ""."""
+        if content is None:
+            return f"wrote no results to its parameter {WRITES}"
+        target = self.output / "results" / f"{name}.json"
+        part = target.with_name(f".{target.name}{PART}")
+        part.write_bytes(content)
+        try:
+            results.read(part)
+        except ValueError as problem:
+            part.unlink()
+            return str(problem).replace(str(part), "its results file")
+        part.replace(target)
+        run.results_sha256 = hashlib.sha256(content).hexdigest()
+        return ""
+
+    def _summarize(self, names: Mapping[str, Values]) -> bool:
+        """Write the table of all runs and the page; return whether all went well."""
+        rows = []
+        for name, values in names.items():
+            run = self._read(name) or Run(values)
+            document = None
+            if run.status == "finished":
+                document = results.read(self.output / "results" / f"{name}.json")
+            rows.append(sweep_page.row(name, run, self._defaults | values, document))
+        _write_tables(self.output, rows)
+        page = sweep_page.page(self.path.stem, rows, varied=_varied(names.values()))
+        _replace(self.output / "index.html", page.encode())
+        return all(row["status"] == "finished" for row in rows)
+
+    def _delete_litter(self) -> None:
+        """Delete what a killed sweep left half-written."""
+        for path in self.output.rglob(f".*{PART}"):
+            path.unlink(missing_ok=True)
+        for path in self.output.glob(".kvt-*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+class _Told(Progress):
+    """Tells how far a sweep is: a line that is redrawn, or one in twenty steps."""
+
+    def __init__(self, count: int) -> None:
+        console = Console()
+        super().__init__(
+            TextColumn("{task.completed} of {task.total} runs"),
+            BarColumn(),
+            TextColumn("{task.fields[failed]} failed, {task.fields[running]} running"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.file.isatty(),
+        )
+        self.one = self.add_task("", total=count, failed=0, running=0)
+        self.step = max(1, count // 20)
+
+    def starts(self) -> None:
+        """Count a run that starts."""
+        self.update(self.one, running=self.tasks[0].fields["running"] + 1)
+
+    def ended(self, run: Run) -> None:
+        """Count a run that has ended; name one that failed."""
+        fields = self.tasks[0].fields
+        if run.problem:
+            values = ", ".join(f"{name}={it}" for name, it in run.values.items())
+            self.console.print(f"failed: {values}: {run.problem}", markup=False)
+        failed = fields["failed"] + bool(run.problem)
+        self.update(self.one, advance=1, failed=failed, running=fields["running"] - 1)
+        done, count = int(self.tasks[0].completed), int(self.tasks[0].total or 0)
+        if self.disable and (done % self.step == 0 or done == count):
+            print(f"{done} of {count} runs, {failed} failed", flush=True)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Keep other sweeps out of the directory; the lock ends with the process."""
+    with (directory / LOCK).open("w") as lock:
+        if fcntl := _module("fcntl"):  # not on Windows
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FileExistsError(
+                    f"another sweep is running in {directory}; wait for its end, or "
+                    "name another directory with --output"
+                ) from None
+        yield
+
+
+def _varied(grid: Iterable[Values]) -> list[str]:
+    """Return the parameters that have more than one value."""
+    seen: dict[str, set[Value]] = {}
+    for values in grid:
+        for name, value in values.items():
+            seen.setdefault(name, set()).add(value)
+    return [name for name, found in seen.items() if len(found) > 1]
+
+
+def _write_tables(output: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write runs.csv, and runs.parquet if pyarrow is installed."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    _replace(output / "runs.csv", text.getvalue().encode())
+    if pyarrow := _module("pyarrow"):
+        parquet = importlib.import_module("pyarrow.parquet")
+        table = pyarrow.table({name: [it.get(name) for it in rows] for name in columns})
+        part = output / f".runs.parquet{PART}"
+        parquet.write_table(table, part)
+        part.replace(output / "runs.parquet")
+
+
+def _module(name: str) -> Any:
+    """Return a module that need not be there; None without it."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module(name)
+    return None
+
+
+def _write(path: Path, document: Any) -> None:
+    _replace(path, (json.dumps(document, indent=1) + "\n").encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    part = path.with_name(f".{path.name}{PART}")
+    part.write_bytes(content)
+    part.replace(path)
