@@ -206,6 +206,8 @@ def test_what_reads_the_output_may_end_first(tmp_path: Path) -> None:
     )
     os.close(written)
     assert (ended.returncode, ended.stderr) == (141, b"")
+
+
 @pytest.mark.parametrize(
     ("code", "says"),
     [

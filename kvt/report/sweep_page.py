@@ -176,7 +176,8 @@ def _best(rows: Sequence[Row], metric: str, settings: Sequence[str]) -> Picture:
             f"The best settings by {_heading(metric)}. Best: {label}, with a mean of "
             f"{mean:.4g}, from {min(values):.4g} to {max(values):.4g}."
         )
-        return picture(figure, alt)
+        data = "; ".join(f"{label}: {mean:.6g}" for mean, _, label in found)
+        return picture(figure, alt, data)
 
 
 def _against(
@@ -214,7 +215,8 @@ def _against(
             f"mean is highest, {means_by[most]:.4g}, at {most}, and lowest, "
             f"{means_by[least]:.4g}, at {least}."
         )
-        return picture(figure, alt)
+        data = "; ".join(f"{value}: {mean:.6g}" for value, mean in means_by.items())
+        return picture(figure, alt, data)
 
 
 def _name_values(ax: Axes, name: str, values: Sequence[Value]) -> None:

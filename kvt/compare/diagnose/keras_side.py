@@ -100,7 +100,7 @@ class KerasSide:
                 keras.config.set_floatx(parts.dtype)
                 keras.config.set_dtype_policy(parts.dtype)
             with without_warnings():
-                return _Run(self, parts).record(other)
+                return _KerasTraining(self, parts).record(other)
         finally:
             keras.config.set_floatx(floatx)
             keras.config.set_dtype_policy(policy)
@@ -152,7 +152,7 @@ def _copy(given: Any) -> Any:
     return given
 
 
-class _Run:
+class _KerasTraining:
     """One training: the model with changed parts, and its compiled steps."""
 
     def __init__(self, side: KerasSide, parts: KerasParts) -> None:
