@@ -161,7 +161,7 @@ def _trace(traced: Traced, execution: Execution, sizes: Sizes | int | None) -> G
 
     def steps(examples: Batch, order: tf.Tensor, bounds: tf.Tensor) -> tf.Tensor:
         def some_steps(rows_of: RowsOf, i: Any, n: int) -> tf.Tensor:
-            batches = [_batch(rows, examples, traced.specs) for rows in rows_of(i, n)]
+            batches = [_batch(rows, examples, traced) for rows in rows_of(i, n)]
             return _columns([traced(*batch) for batch in batches], per_example, dtype)
 
         parts = [
@@ -216,15 +216,16 @@ def _bounded_rows(
     return [tf.strided_slice(order, a, b, [1]) for a, b in itertools.pairwise(edges)]
 
 
-def _batch(rows: tf.Tensor, examples: Batch, specs: Batch) -> Batch:
+def _batch(rows: tf.Tensor, examples: Batch, traced: Traced) -> Batch:
     """Gather a batch. A Dataset may state its size, which the step then knows too."""
 
     def gathered(array: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
         part = tf.gather(array, rows)
-        known = spec.shape.is_fully_defined() and part.shape != spec.shape
-        return tf.ensure_shape(part, spec.shape) if known else part
+        unknown = not part.shape.is_fully_defined() and not traced.of_any_size
+        known = spec.shape.is_fully_defined()
+        return tf.ensure_shape(part, spec.shape) if known and unknown else part
 
-    batch: Batch = tf.nest.map_structure(gathered, examples, specs)
+    batch: Batch = tf.nest.map_structure(gathered, examples, traced.specs)
     return batch
 
 

@@ -55,6 +55,7 @@ class Traced:
     cast: bool = False  # whether batches have other dtypes
     outputs: Any = None  # the metrics, as symbolic tensors
     draws: bool = True  # whether operations may draw random numbers from a state
+    of_any_size: bool = False  # whether it also takes batches of other sizes
 
     def __call__(self, *batch: Any) -> Mapping[str, Any]:
         """Run the step on a batch."""
@@ -150,7 +151,7 @@ class OpenStep:
                 checks.metrics(traces[key].outputs, self.name)
                 if known and not known_size:
                     self.complain(errors[0])
-                    return replace(traces[key], call=self.step)
+                    return replace(traces[key], call=self.step, of_any_size=True)
                 return traces[key]
         errors[0].add_note(f"{self.name} was traced with {describe(batch)}")
         raise errors[0]

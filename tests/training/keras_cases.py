@@ -170,7 +170,7 @@ NOT_ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "no rows": lambda a: a[:0],
     "fewer rows": lambda a: a[:-1],
     "NaN": lambda a: a * np.float32(np.nan),
-    "beyond float32": lambda a: a * 1e300,
+    "beyond float32": lambda a: a.astype(float) * 1e300,
 }
 
 

@@ -85,7 +85,9 @@ def raw_model(kind: str) -> Raw:
         losses = tf.reduce_mean(tf.square(y - y_pred), axis=-1)
         if weight is not None:
             losses *= tf.reshape(tf.cast(weight, tf.float32), [-1])
-        return tf.reduce_sum(losses) / tf.cast(tf.shape(losses)[0], tf.float32)
+        size = tf.cast(tf.shape(losses)[0], tf.float32)
+        # As Keras divides. Where the size is known, it decides the last bit.
+        return tf.math.divide_no_nan(tf.reduce_sum(losses), size)
 
     def loss_of(x: Any, y: Any, weight: Any) -> Any:
         y, y_pred = tf.nest.flatten(y), tf.nest.flatten(forward(x))
@@ -132,16 +134,14 @@ def in_keras(case: Case, *, fresh: bool = False) -> Any:
     options = {"verbose": 0} | case.make()
     if case.method == "evaluate":
         options = {"return_dict": True} | options
+    if fresh:
+        model.train_function = model.test_function = model.predict_function = None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = getattr(model, case.method)(**options)
     except Exception as error:
-        if fresh:
-            return error
-        # Its functions may be traced for the shapes of other cases.
-        model.train_function = model.test_function = model.predict_function = None
-        return in_keras(case, fresh=True)
+        return error
     if case.method == "fit":
         result = only_loss(result.history)
     elif case.method == "evaluate" and isinstance(result, dict):
@@ -175,6 +175,10 @@ def outcome(case: Case, ours: Any) -> str:
     if isinstance(ours, Exception):
         return REJECTED  # whatever Keras does: some of it never ends
     theirs = in_keras(case)
+    if ours != theirs:
+        # Keras's functions may be traced for the shapes of other cases: then a size is
+        # unknown that a new model knows, and that can fail, or change the last bit.
+        theirs = in_keras(case, fresh=True)
     if isinstance(theirs, Exception):
         return MORE
     return SAME if ours == theirs else "different"
@@ -183,18 +187,17 @@ def outcome(case: Case, ours: Any) -> str:
 def check(case: Case, mode: int | str = 1) -> None:
     ours = in_kvt(case, mode)
     assert outcome(case, ours) == case.expected, ours
-    if (
-        case.expected == REJECTED and case.value != "other columns"
-    ):  # TensorFlow's words
-        value, rule, fix = str(ours).split("; ", 2)
-        assert value
-        assert re.search("must|need|at least|only|out of", rule + value)
-        assert fix
+    if case.expected == REJECTED and case.value != "other columns":
+        # Else TensorFlow's own words; here value and rule; fix.
+        assert re.search("must|need|at least|only|leaves", str(ours))
+        assert "; " in str(ours)
 
 
 QUICK = [
     case for i, case in enumerate(CASES) if case.expected == REJECTED or i % 7 == 0
 ]
+# One call for a whole epoch cannot stop within it.
+MODES = [c for c in CASES if c.method != "predict" and "stops" not in c.value][::4]
 WIDE = [case for case in CASES if case not in QUICK]
 
 
@@ -214,9 +217,7 @@ def test_every_argument_means_what_keras_means(case: Case) -> None:
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("mode", [2, "epoch"])
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if c.method != "predict"][::4], ids=str
-)
+@pytest.mark.parametrize("case", MODES, ids=str)
 def test_many_steps_per_call_mean_the_same(case: Case, mode: int | str) -> None:
     check(case, mode)
 
