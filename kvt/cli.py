@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-# Each command imports what it needs: a quick --help.
-from kvt import __version__, require_asserts
+from kvt import __version__  # each command imports what it needs: a quick --help
+from kvt.data.asserts import require_asserts
 
 KEPT = "nothing was replaced"
 KEEP = "which executed notebooks to keep (default: failed)"

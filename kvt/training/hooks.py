@@ -109,7 +109,8 @@ class CallbackList:
 
 def flattened(given: Any) -> Iterator[Any]:
     """Yield the callbacks of None, of one callback, and of lists in lists."""
-    given = getattr(given, "callbacks", given)  # Keras's CallbackList
+    if type(given).__name__ == "CallbackList":  # Keras's
+        given = given.callbacks
     if isinstance(given, list | tuple):
         for each in given:
             yield from flattened(each)

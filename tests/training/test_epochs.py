@@ -609,6 +609,12 @@ def test_callbacks_may_be_none_one_or_lists_in_lists() -> None:
     kvt.fit(*pair.steps, X, Y, **OPTIONS, callbacks=logs[0])
     kvt.fit(*pair.steps, X, Y, **OPTIONS, callbacks=[logs[1], ([logs[2]], logs[3])])
     assert len({len(log.calls) for log in logs}) == 1
+
+    class Owner(kvt.Callback):  # of others, which it calls itself
+        callbacks = (logs[3],)
+
+    kvt.fit(*pair.steps, X, Y, **OPTIONS, callbacks=Owner())
+    assert len(logs[3].calls) == len(logs[1].calls)
     listed = keras.callbacks.CallbackList([logs[0], kvt.Callback()])
     kvt.fit(*pair.steps, X, Y, **OPTIONS, callbacks=listed)
     assert len(logs[0].calls) == 2 * len(logs[1].calls)

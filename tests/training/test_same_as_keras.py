@@ -85,7 +85,9 @@ def raw_model(kind: str) -> Raw:
         losses = tf.reduce_mean(tf.square(y - y_pred), axis=-1)
         if weight is not None:
             losses *= tf.reshape(tf.cast(weight, tf.float32), [-1])
-        return tf.reduce_sum(losses) / tf.cast(tf.shape(losses)[0], tf.float32)
+        size = tf.cast(tf.shape(losses)[0], tf.float32)
+        # As Keras divides. Where the size is known, it decides the last bit.
+        return tf.math.divide_no_nan(tf.reduce_sum(losses), size)
 
     def loss_of(x: Any, y: Any, weight: Any) -> Any:
         y, y_pred = tf.nest.flatten(y), tf.nest.flatten(forward(x))
@@ -194,6 +196,8 @@ def check(case: Case, mode: int | str = 1) -> None:
 QUICK = [
     case for i, case in enumerate(CASES) if case.expected == REJECTED or i % 7 == 0
 ]
+# One call for a whole epoch cannot stop within it.
+MODES = [c for c in CASES if c.method != "predict" and "stops" not in c.value][::4]
 WIDE = [case for case in CASES if case not in QUICK]
 
 
@@ -213,9 +217,7 @@ def test_every_argument_means_what_keras_means(case: Case) -> None:
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("mode", [2, "epoch"])
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if c.method != "predict"][::4], ids=str
-)
+@pytest.mark.parametrize("case", MODES, ids=str)
 def test_many_steps_per_call_mean_the_same(case: Case, mode: int | str) -> None:
     check(case, mode)
 
