@@ -37,10 +37,11 @@ def prepare(
         return step
     opened = OpenStep(step, name, steps_per_execution, jit)
     rows = batches if isinstance(batches, BatchedRows) else batches.source
+    spec = getattr(rows, "element_spec", None)
     if isinstance(rows, BatchedRows):
         equal = len(rows.order) % rows.batch_size == 0
         opened.only = opened.trace(next(iter(rows)), known_size=equal)
-    elif isinstance(spec := getattr(rows, "element_spec", None), tuple):
+    elif isinstance(spec, tuple) and batches.parts in (None, len(spec)):
         opened.only = opened.trace(spec)  # a Dataset may state a size
     return opened
 
