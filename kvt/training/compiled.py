@@ -15,7 +15,7 @@ numbers.
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ RowsOf = Callable[[Any, int], list[tf.Tensor]]  # of the batches i, …, i + n -
 UNROLLED = 8  # steps per round of tf.while_loop, which costs as much as operations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Execution:
     """The batches of the steps that run in one call."""
 
@@ -65,15 +65,17 @@ def runner(
     if not isinstance(step, OpenStep):
         step = OpenStep(step, "step", steps_per_execution, jit_compile)
     steps = None if steps_per_execution == "epoch" else int(steps_per_execution)
+    graph_of: Callable[[Execution], Graph] = partial(_graph, step, jit_compile)
     rows = None
     if isinstance(batches, BatchedRows):
         rows = list(_executions_of_rows(batches, steps or batches.steps))
+        graph_of = cache(graph_of)
 
     def run() -> RunningMeans:
         mean = Mean()
         for number, execution in enumerate(rows or _executions(batches, steps)):
-            graph = _graph(step, execution, jit_compile)
-            mean.add(graph.totals(execution), sum(execution.sizes))
+            totals = graph_of(execution).totals(execution)
+            mean.add(totals, sum(execution.sizes))
             # Keras counts whole executions, even beyond the last step of the epoch.
             yield (number + 1) * (steps or len(execution.sizes)) - 1, mean.result()
 
@@ -108,6 +110,7 @@ class Graph:
     """The graph of some steps, and their metrics by name: whether per example."""
 
     function: Any
+    captured: Sequence[Any]
     per_example: dict[str, bool]
 
     @np.errstate(over="ignore", invalid="ignore")  # `fit` reports it
@@ -117,21 +120,25 @@ class Graph:
         Arguments would be bound and checked in each call, which takes longer than a
         short epoch; `call_flat` does not check.
         """
-        captured = self.function.captured_inputs
-        (values,) = self.function.inference_fn.call_flat(*execution.flat, *captured)
+        run = self.function.inference_fn.call_flat
+        (values,) = run(*execution.flat, *self.captured)
         rows = values.numpy()  # (steps, metrics)
         sizes = np.array(execution.sizes, rows.dtype)
         columns, totals = iter(rows.T), {}
         for name, each in self.per_example.items():
-            total = next(columns)
-            lengths: Any = next(columns) if each else 1
-            for wrong in np.flatnonzero((lengths != sizes) & (lengths != 1)):
-                per_example(name, (int(lengths[wrong]),), execution.sizes[wrong])
-            totals[name] = np.where(lengths == sizes, total, total * sizes)
+            totals[name] = next(columns)
+            if not each:
+                totals[name] = totals[name] * sizes
+            elif ((lengths := next(columns)) != sizes).any():
+                for length, size in zip(lengths, execution.sizes, strict=True):
+                    per_example(name, (int(length),), size)  # or one for all
+                totals[name] = np.where(
+                    lengths == sizes, totals[name], totals[name] * sizes
+                )
         return totals
 
 
-def _graph(step: OpenStep, execution: Execution, jit_compile: bool) -> Graph:
+def _graph(step: OpenStep, jit_compile: bool, execution: Execution) -> Graph:
     """Return the graph for an execution, traced when it is first needed.
 
     The step keeps it, so that random operations continue in the next training.
@@ -177,7 +184,8 @@ def _trace(traced: Traced, execution: Execution, sizes: Sizes | int | None) -> G
 
     graph = tf.function(steps, autograph=False, jit_compile=known)
     specs = tf.nest.map_structure(specification, execution.inputs)
-    return Graph(graph.get_concrete_function(*specs), per_example)
+    function = graph.get_concrete_function(*specs)
+    return Graph(function, function.captured_inputs, per_example)
 
 
 def _parts(
