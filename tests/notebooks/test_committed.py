@@ -212,6 +212,37 @@ def test_a_notebook_is_small_and_no_name_changes_its_meaning(notebook: str) -> N
         assert "import" not in known or "value" not in found, f"{name} is {found}"
 
 
+def in_folds(notebook: str) -> Iterator[tuple[dict[str, Any], bool]]:
+    """Yield each cell, and whether the report folds the part that it is in."""
+    levels: list[int] = []
+    for cell in sections.cells(notebook):
+        heading = re.match("(#+) ", "".join(cell["source"]))
+        if cell["cell_type"] == "markdown" and heading:
+            level = len(heading[1])
+            levels = [each for each in levels if each < level]
+            if "folded" in tags(cell):
+                levels.append(level)
+        yield cell, bool(levels)
+
+
+@pytest.mark.parametrize("notebook", ["03", "01", "02", "04"])
+def test_one_model_is_shown_in_full_and_of_the_others_what_differs(
+    notebook: str,
+) -> None:
+    (name,) = (each for each in NOTEBOOKS if each.startswith(notebook))
+    rows: dict[str, bool] = {}
+    for cell, is_folded in in_folds(name):
+        if tags(cell) & TITLES.keys() and "setup" not in tags(cell):
+            title = "".join(cell["source"]).splitlines()[0].partition(" · ")[2]
+            rows[title] = is_folded
+    if notebook == "03":
+        assert not any(rows.values())
+    else:
+        assert not rows["Model"]
+        assert rows["Training"]
+        assert rows["TensorBoard"]
+
+
 def test_committed_results_are_those_of_the_committed_notebooks() -> None:
     runs = {run["notebook"]: run for run in results.read_all("")}
     assert list(runs) == list(sections.MODELS)
