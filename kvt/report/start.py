@@ -21,6 +21,10 @@ ID = "start"
 # A panel of a figure, in its own units: they are CSS pixels on a wide screen.
 WIDTH, HEIGHT = 230, 96
 LEFT, RIGHT, TOP, BOTTOM = 6, 176, 8, 78  # of the place for marks
+PLACES = {
+    "viewbox": f"0 0 {WIDTH} {HEIGHT}",
+    **{"left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM, "below": HEIGHT - 3},
+}
 APART = 15  # the least distance between two labels
 
 
@@ -37,6 +41,7 @@ class Start:
     proof: Mapping[str, Any]
     of_rest: Section
     prose: list[str]  # before the causes, and after them
+    places: Mapping[str, Any]  # in each panel
     causes: list["Broken"]
 
 
@@ -55,6 +60,7 @@ class Panel:
     """One quantity by epoch: bars for a count, else a line for each side."""
 
     title: str
+    epochs: int
     bars: list[tuple[float, float]]  # x and y of each bar's top
     lines: dict[str, str]  # side -> SVG's points
     labels: dict[str, tuple[float, str]]  # side -> height, last value
@@ -95,6 +101,7 @@ def gather(sections: Sequence[Section]) -> Start | None:
         _data(cells, "proof"),
         of_rest,
         [cell.source for cell in rest if cell.cell_type == "markdown"],
+        PLACES,
         _causes(_data(rest, "broken")),
     )
 
@@ -162,7 +169,9 @@ def _count(identical: Sequence[int], weights: int) -> Panel:
     last = f"{identical[-1]:,}"
     words = f"{last} of {weights:,} weights identical after the last epoch"
     title = f"Identical weights, of {weights:,}"
-    return Panel(title, bars, {}, {"changed": (bars[-1][1], last)}, words)
+    return Panel(
+        title, len(identical) - 1, bars, {}, {"changed": (bars[-1][1], last)}, words
+    )
 
 
 def _curves(
@@ -170,7 +179,7 @@ def _curves(
 ) -> Panel:
     """Draw a metric of both sides; an epoch without a finite value has no point."""
     known = [value for side in sides.values() for value in side if value is not None]
-    highest = max(highest, *known)
+    highest = max([highest, *known]) or 1.0
     points, ends = {}, {}
     for side, values in sides.items():
         places = [
@@ -182,7 +191,8 @@ def _curves(
         last = values[-1]
         ends[side] = (TOP if last is None else _y(last / highest), _text(last))
     words = f"{name}: Keras {ends['keras'][1]}, changed {ends['changed'][1]}"
-    return Panel(name, [], points, _labels(ends), f"{words}, after the last epoch")
+    words += ", after the last epoch"
+    return Panel(name, len(values), [], points, _labels(ends), words)
 
 
 def _labels(ends: dict[str, tuple[float, str]]) -> dict[str, tuple[float, str]]:

@@ -145,6 +145,12 @@ def test_a_panel_shows_counts_values_and_nan() -> None:
     assert accuracy.labels["changed"][1] == "0.100"
 
 
+def test_losses_of_zero_are_drawn_at_the_bottom() -> None:
+    zeros = {"keras_loss": [0.0], "changed_loss": [0.0]}
+    _, loss, _ = start({**CAUSE, **zeros}).causes[1].panels
+    assert loss.labels == {"both": (BOTTOM, "0.000")}
+
+
 @pytest.mark.parametrize("last", [0.25, 0.2501, 0.26, 0.2, 0.0, 0.5, 300.0])
 def test_no_label_touches_another(last: float) -> None:
     _, loss, _ = start({**CAUSE, "changed_loss": [0.5, last]}).causes[1].panels
