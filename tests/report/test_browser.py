@@ -672,6 +672,9 @@ def test_search_without_a_match_suggests_and_hides_nothing(
     assert said(tab) == "No place has “xyzzy”. The report's chapters:"
     assert chapters[0] == "Start"
     assert chapters[-1] == "Provenance"
+    tab.keyboard.press("Enter")
+    assert tab.url.endswith("/index.html")
+    assert tab.locator("#found").is_visible()
     assert tab.locator("main").inner_text() == before
     tab.keyboard.press("Escape")
     assert tab.get_by_role("searchbox").input_value() == ""

@@ -265,6 +265,7 @@
       panel.hidden = false;
       list.replaceChildren(...results.slice(0, MOST).map(result));
       output.value = told(results, instead, text);
+      list.dataset.found = results.length ? "true" : ""; // Enter goes to the first
       if (!results.length) list.append(...chapters());
       panel.scrollTop = 0;
     }
@@ -293,7 +294,8 @@
         input.value = "";
         return update();
       }
-      if (event.key === "Enter" && document.activeElement === input) return links[0]?.click();
+      if (event.key === "Enter" && document.activeElement === input)
+        return list.dataset.found && links[0]?.click();
       if (!step || !links.length) return;
       event.preventDefault();
       const next = at + step;
