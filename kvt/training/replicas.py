@@ -40,11 +40,10 @@ class ReplicatedStep:
     """A step that runs `step` on every replica of `strategy`, each on its part.
 
     Of b examples, each of n replicas gets ceil(b / n), in order, and the last ones get
-    fewer, or none: so Keras cuts a batch. `step` runs in a replica's context and
-    returns the metrics of its part: scalars, which are means, or values per example.
-    Every process of a strategy must call this step with the same whole batch.
-
-    `fit` runs it with `steps_per_execution=1` only.
+    fewer, or none, as in Keras. `step` runs in a replica's context and returns the
+    metrics of its part: scalars, which are means, or values per example. Every process
+    of a strategy must call this step with the same whole batch. `fit` runs it with
+    `steps_per_execution=1` only.
     """
 
     mean = MeanOfReplicas

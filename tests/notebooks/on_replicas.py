@@ -23,6 +23,7 @@ with quiet():
 import tensorflow as tf
 
 import kvt
+from kvt import data
 from kvt.compare import parity
 from tests.notebooks import sections
 
@@ -36,6 +37,7 @@ CASES: list[Case] = [
         (0, 1, 23, 6, 2, 0.0),
         (0, 2, 29, 4, 2, 0.25),
         (0, 3, 25, 6, 2, 0.0),
+        (0, 4, 24, 8, 2, 0.0),
         (1, 3, 28, 9, 2, 0.2),
         (1, 4, 22, 20, 2, 0.0),
         (2, 2, 17, 16, 2, 0.0),
@@ -163,10 +165,20 @@ def check(case: Case, known: dict[int, tf.distribute.Strategy]) -> None:
     weights, raw_history = train_raw(strategy, section, start, "by_replica")
     assert parity.same_bits(recorder.weights, weights), case
     assert history == {name: raw_history[name] for name in history}, case
+    parts = case["replicas"], section["batch_size"]
+    n_train = data.split(len(section["x_train"]), section["validation_split"])
     one, _ = train_raw(known[1], section, start, "by_example")
     many, _ = train_raw(strategy, section, start, "by_example")
     for a, b in zip(one[-1], many[-1], strict=True):
         assert abs(a - b).max() < 1e-4, case  # however the batches are divided
+    if case["replicas"] != 3 and is_even(n_train, *parts):
+        assert parity.same_bits(recorder.weights, many), case
+
+
+def is_even(n: int, replicas: int, batch_size: int) -> bool:
+    """Whether all replicas get equally many examples of every batch."""
+    sizes = [min(batch_size, n - start) for start in range(0, n, batch_size)]
+    return all(size % replicas == 0 for size in sizes)
 
 
 def verify_that_a_convolution_needs_examples(known: Any) -> None:
