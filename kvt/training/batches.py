@@ -105,7 +105,10 @@ class BatchStream:
         """The number of parts of a batch; None if it is unknown."""
         if self.class_weight is not None:
             return 3
-        return self.source.parts if isinstance(self.source, BatchedRows) else None
+        if isinstance(self.source, BatchedRows):
+            return self.source.parts
+        spec = getattr(self.source, "element_spec", None)  # of a tf.data.Dataset
+        return len(spec) if isinstance(spec, tuple) else None
 
     def __iter__(self) -> Iterator[Batch]:
         if self.restarts or not self.begun:

@@ -287,6 +287,15 @@ def step(step: Any, name: str, parts: int | None) -> None:
         )
 
 
+def explain(error: Exception, name: str, batch: Any) -> None:
+    """Add to a step's error the dtypes that the step was called with."""
+    dtypes = ", ".join(str(getattr(each, "dtype", type(each))) for each in batch)
+    error.add_note(
+        f"{name} was called with {dtypes}; it gets integers and booleans as they are; "
+        "if it needs floats, pass .astype('float32')"
+    )
+
+
 def metrics(logs: object, name: str = "the step") -> None:
     """Reject a step's result without a loss."""
     if not isinstance(logs, Mapping):

@@ -248,7 +248,11 @@ def run_steps(step: Step, name: str, batches: Batches) -> RunningMeans:
     """Call the step on batch after batch; yield its number and the means so far."""
     mean = getattr(step, "mean", Mean)()  # several replicas have several totals
     for number, batch in enumerate(batches):
-        logs = step(*batch)
+        try:
+            logs = step(*batch)
+        except Exception as error:
+            checks.explain(error, name, batch)
+            raise
         checks.metrics(logs, name)
         mean.update(logs, examples_in(batch[0]))
         yield number, mean.result()

@@ -182,3 +182,89 @@ def test_prediction_rejects_invalid_input(bad: dict[str, Any], message: str) -> 
     with pytest.raises(ValueError, match=message):
         kvt.predict(calls.append, **{"x": examples(3)[0], **bad})
     assert calls == []
+
+
+def bad_steps() -> dict[str, tuple[Any, str]]:
+    import tensorflow as tf
+
+    w = tf.Variable([[1.0], [1.0]])
+    return {
+        "None": (tf.function(lambda x, y: None), "returned NoneType; it must return"),
+        "no loss": (tf.function(lambda x, y: {"mse": 1.0}), "mse; one must be the"),
+        "one part": (lambda x: {"loss": 1.0}, "a function of the 2 parts of a batch"),
+        "no function": (5, "test_step is 5; it must be a function"),
+        "shapes": (tf.function(lambda x, y: {"loss": x @ w}), "Dimensions must be"),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["None", "no loss", "one part", "no function", "shapes"]
+)
+@pytest.mark.parametrize("validation", [{"validation_split": 0.5}, "arrays", "Dataset"])
+def test_a_bad_test_step_is_found_before_the_first_update(
+    kind: str, validation: Any
+) -> None:
+    import tensorflow as tf
+
+    steps, (x, y) = Steps(), examples(10)
+    bad, message = bad_steps()[kind]
+    if validation == "arrays":
+        validation = {"validation_data": [x, y]}
+    elif validation == "Dataset":
+        rows = tf.data.Dataset.from_tensor_slices((x, y)).batch(2)
+        validation = {"validation_data": rows}
+    with pytest.raises((TypeError, ValueError), match=message):
+        kvt.fit(steps.train, bad, x, y, verbose=0, **validation)
+    assert steps.trained == []
+
+
+def test_checking_the_steps_runs_none_and_draws_no_random_number() -> None:
+    import tensorflow as tf
+
+    count = tf.Variable(0)
+
+    @tf.function
+    def step(x: Any, y: Any) -> dict[str, Any]:
+        count.assign_add(1)
+        return {"loss": tf.random.uniform([])}
+
+    def drawn(check: bool) -> list[float]:
+        tf.random.set_seed(3)
+        np.random.seed(3)
+        if check:
+            with pytest.raises(TypeError, match="test_step"):
+                kvt.fit(step, lambda: None, *examples(4), validation_split=0.5)
+        return [float(tf.random.uniform([])), float(np.random.uniform())]
+
+    assert drawn(check=True) == drawn(check=False)
+    assert count.numpy() == 0
+
+
+def test_an_error_of_an_eager_step_names_the_dtypes() -> None:
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        raise ValueError("no integers")
+
+    x, y = examples(4)
+    with pytest.raises(ValueError, match="no integers") as caught:
+        kvt.fit(step, step, x.astype(int), y > 0, verbose=0)
+    assert (
+        "train_step was called with int64, bool; it gets" in caught.value.__notes__[0]
+    )
+
+
+def test_frames_of_pandas_are_read_as_in_keras() -> None:
+    pandas = pytest.importorskip("pandas")
+    seen: list[tuple[Any, ...]] = []
+
+    def step(*batch: Any) -> dict[str, Any]:
+        seen.append(batch)
+        return {"loss": np.float32(1)}
+
+    x = pandas.DataFrame({"a": [0.5, 1.5], "b": [1, 2], "c": [True, False]})
+    kvt.evaluate(step, x, pandas.Series([1.0, 2.0]))
+    ((x_batch, y_batch),) = seen
+    assert x_batch.tolist() == [[0.5, 1, 1], [1.5, 2, 0]]
+    assert (x_batch.dtype, y_batch.dtype) == ("float32", "float32")
+    assert y_batch.shape == (2, 1)
+    with pytest.raises(TypeError, match="x has dtype object; it must hold numbers"):
+        kvt.evaluate(step, x[["b", "c"]], pandas.Series([1.0, 2.0]))
