@@ -112,7 +112,7 @@ def _detail(mine: Record, theirs: Record, place: Place, model: Any) -> str:
         return "other batches"
     if place.name == "loss":
         one, two = (float(record.losses[place.step]) for record in (mine, theirs))
-        return f"{one:.9g} in Keras, {two:.9g} in the port"
+        return f"{one:.4g} in Keras, {two:.4g} in the port"
     pairs = mine.start, theirs.start
     if place.step >= 0:
         pairs = mine.kept.get(place.step, []), theirs.kept.get(place.step, [])
