@@ -308,14 +308,6 @@ def test_adding_many_batches_has_the_bits_of_adding_one_after_the_other(
         assert all_at_once.result() == one.result()
 
 
-def test_take_copies_rows_in_the_given_order() -> None:
-    x = np.arange(15, dtype=np.uint8).reshape(5, 3)
-    order = np.array([4, 0, 3])
-    tensor = compiled._take(x[::-1], order)
-    assert tensor.dtype == tf.uint8
-    np.testing.assert_array_equal(tensor, x[::-1][order])
-
-
 def test_an_epoch_reads_the_loaded_images_in_place() -> None:
     x = data.load("digits").x_train
     before = compiled._in_place(x)
