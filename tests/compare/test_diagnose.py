@@ -1,8 +1,10 @@
 """`diagnose` on pairs that it has not seen: one cause injected, found, and proven."""
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -12,7 +14,9 @@ import tensorflow as tf
 
 from kvt import data
 from kvt.compare import parts
+from kvt.compare.diagnose.catalogue import CATALOGUE
 from kvt.compare.diagnose.ladder import Port, diagnose
+from kvt.compare.diagnose.words import Diagnosis
 from kvt.compare.pairs import PAIRS, Pair, load
 from kvt.compare.recipe import Settings, Training
 
@@ -479,4 +483,94 @@ def test_an_injected_cause_is_found_and_proven(case: Case) -> None:
     print(found.to_json())
     assert case.id in (found.candidates or found.causes)
     assert found.cause in (case.id, None)
+    assert found.proof == "exact"
+
+
+def test_each_heading_is_one_of_chapter_09() -> None:
+    path = Path(__file__).parents[2] / "notebooks" / "09_why_results_differ.ipynb"
+    cells = json.loads(path.read_text("utf-8"))["cells"]
+    there = {
+        line.lstrip("#").strip()
+        for cell in cells
+        if cell["cell_type"] == "markdown"
+        for line in "".join(cell["source"]).splitlines()
+        if line.startswith("#")
+    }
+    assert {suspect.heading for suspect in CATALOGUE.values()} <= {*there, ""}
+
+
+def test_every_cause_of_the_catalogue_is_injected_or_named_here() -> None:
+    # Without a case of its own: these take a pair that no test has yet.
+    rest = {"transposed_variable", "variable_order", "class_weight_missing"}
+    rest |= {"decoupled_weight_decay", "accuracy_binary", "accuracy_exact"}
+    assert {case.id for case in CASES} | rest == CATALOGUE.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)]), "not compiled"),
+        (object(), "not compiled"),
+    ],
+    ids=["not compiled", "no model"],
+)
+def test_a_model_that_fit_could_not_train_is_rejected(model: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        diagnose(model, lambda weights: None, [[1.0]], [[1.0]])
+
+
+def test_a_port_that_is_no_port_is_rejected() -> None:
+    model, x, examples, *_ = prepared("network")
+    with pytest.raises(TypeError, match="returned a tuple; it must return a kvt.Port"):
+        diagnose(model, lambda weights: (1, 2), x, examples.y_train)
+
+
+def test_steps_that_change_nothing_are_rejected() -> None:
+    model, x, examples, *_ = prepared("network")
+
+    def port(weights: Any) -> Port:
+        def step(x: Any, y: Any) -> Any:
+            return {"loss": np.float32(1)}
+
+        return Port(step, step, [tf.Variable(w) for w in weights])
+
+    with pytest.raises(ValueError, match="changed none of the variables"):
+        diagnose(model, port, x, examples.y_train)
+
+
+def test_the_words_name_place_cause_proof_and_section() -> None:
+    found = Diagnosis(
+        "loss",
+        0,
+        "2 in Keras, 3 in the port",
+        ("softmax_twice",),
+        ("softmax_twice",),
+        "exact",
+        ("Softmax applied twice",),
+        "",
+        5,
+    )
+    assert str(found).splitlines() == [
+        "first difference  loss, step 1: 2 in Keras, 3 in the port",
+        "cause             softmax_twice",
+        "proof             exact: with the cause switched on, "
+        "Keras has the port's bits",
+        "experiments       5 trainings of Keras",
+        "fix               09_why_results_differ.ipynb#Softmax-applied-twice",
+    ]
+    assert json.loads(found.to_json())["cause"] == found.cause == "softmax_twice"
+    assert "| cause | softmax_twice |" in found._repr_markdown_()
+
+
+def test_causes_with_the_same_bits_are_all_candidates() -> None:
+    case = Case("log_of_softmax", "network", {"losses": log_of_softmax})
+    found = run(case)
+    assert found.candidates == ("log_of_softmax", "probabilities_clipped")
+    assert found.cause is None
+
+
+def test_two_causes_are_found_one_after_the_other() -> None:
+    change = {"losses": twice, "update": slower(parts.sgd)}
+    found = run(Case("", "network", change))
+    assert found.causes == ("softmax_twice", "learning_rate")
     assert found.proof == "exact"

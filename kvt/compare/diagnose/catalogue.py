@@ -66,7 +66,7 @@ Switch = Callable[[KerasParts, Evidence], Iterable[KerasParts]]
 class Suspect:
     """A cause that may be switched on."""
 
-    heading: str  # in chapter 09
+    heading: str  # of its section in chapter 09; "" if it has none
     rungs: str  # where it can show first
     switch: Switch
     rounding: bool = False  # whether it changes only the last digits
@@ -318,13 +318,11 @@ CATALOGUE = {
     "dropout_left_on": Suspect(
         "Dropout on in validation", f"{_STEP} metrics", _always_dropout
     ),
-    "frozen_moving_averages": Suspect("Dropout off in training", _STEP, _frozen),
-    "moving_average_momentum": Suspect(
-        "Batch normalization", f"{_STEP} metrics", _momentum_of_averages
-    ),
+    "frozen_moving_averages": Suspect("", _STEP, _frozen),
+    "moving_average_momentum": Suspect("", f"{_STEP} metrics", _momentum_of_averages),
     "half_of_l2": Suspect("l2_loss instead of L2", _STEP, _penalty(0.5)),
     "l2_missing": Suspect("l2_loss instead of L2", _STEP, _penalty(0)),
-    "class_weight_missing": Suspect("Sum instead of mean", _STEP, _unweighted),
+    "class_weight_missing": Suspect("", _STEP, _unweighted),
     "sum_instead_of_mean": Suspect("Sum instead of mean", _STEP, _sum),
     "last_batch_weighs_less": Suspect(
         "Last batch weighs less", f"{_STEP} metrics", _light_batch
@@ -343,28 +341,22 @@ CATALOGUE = {
         "Bias added with plus", _STEP, _plus, rounding=True
     ),
     "xla": Suspect("XLA", _STEP, _xla, rounding=True),
-    "learning_rate": Suspect("Momentum left at 0", _STEP, _rate),
+    "learning_rate": Suspect("", _STEP, _rate),
     "global_clipnorm": Suspect("Clipping by global norm", _STEP, _clipping),
     "momentum_missing": Suspect("Momentum left at 0", _STEP, _no_momentum),
     "momentum_averaged": Suspect("Averaged momentum", _STEP, _averaged),
-    "bias_correction_missing": Suspect(
-        "Adam epsilon placement", _STEP, _adam(to.uncorrected)
-    ),
+    "bias_correction_missing": Suspect("", _STEP, _adam(to.uncorrected)),
     "epsilon_size": Suspect("Adam epsilon value", _STEP, _epsilon, rounding=True),
     "epsilon_place": Suspect(
         "Adam epsilon placement", _STEP, _adam(to.epsilon_of_the_paper), rounding=True
     ),
-    "steps_off_by_one": Suspect("Adam epsilon placement", _STEP, _shifted),
-    "decoupled_weight_decay": Suspect("l2_loss instead of L2", _STEP, _coupled),
-    "validation_updates_weights": Suspect(
-        "Loss after the epoch", f"order {_STEP}", _validating
-    ),
+    "steps_off_by_one": Suspect("", _STEP, _shifted),
+    "decoupled_weight_decay": Suspect("", _STEP, _coupled),
+    "validation_updates_weights": Suspect("", f"order {_STEP}", _validating),
     "mean_of_batch_means": Suspect(
         "Mean of batch means", "metrics", _metric(to.mean_of_means)
     ),
-    "metrics_of_last_batch": Suspect(
-        "Mean of batch means", "metrics", _metric(to.last)
-    ),
+    "metrics_of_last_batch": Suspect("", "metrics", _metric(to.last)),
     "loss_after_epoch": Suspect(
         "Loss after the epoch",
         "metrics",

@@ -183,7 +183,9 @@ def diagnose(
         theirs = _record(port, side.weights, setup, fit, mapping)
         search = _Search(side, setup, budget)
         place, candidates, proof = search.run(theirs)
-        named = {CATALOGUE[name].heading: None for name in candidates or search.found}
+        found = candidates or search.found
+        named = {CATALOGUE[name].heading: None for name in found} | {"": None}
+        del named[""]
         one = Diagnosis(
             place.name if place else None,
             place.step if place else -1,
