@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-# Each command imports what it needs: a quick --help.
-from kvt import __version__, require_asserts
+from kvt import __version__  # each command imports what it needs: a quick --help
+from kvt.data.asserts import require_asserts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,19 @@ def test_diff_of_a_file_and_a_directory_is_rejected(
     file = write(tmp_path / "a.json")
     said = rejection(["diff", file, str(tmp_path)], capsys)
     assert "must be two files or two directories" in said
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("from kvt.cli import main; raise SystemExit(main(['data']))", "kvt: "),
+        ("import ipykernel, kvt.data", "RuntimeError: "),
+    ],
+    ids=["command", "kernel"],
+)
+def test_without_asserts_nothing_runs(code: str, says: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-O", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert run.returncode in (1, 2)
+    assert f"{says}Python runs with -O or PYTHONOPTIMIZE, and so skips" in run.stderr

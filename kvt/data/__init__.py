@@ -1,6 +1,7 @@
 """The data sets, the validation split, the order of examples, and parameters' rules."""
 
 from kvt.data.arrays import ALIGNMENT, Array, empty
+from kvt.data.asserts import require_asserts
 from kvt.data.datasets import DATASETS, Data, line, load, resolve
 from kvt.data.order import example_order, split
 
@@ -13,6 +14,7 @@ __all__ = [
     "example_order",
     "line",
     "load",
+    "require_asserts",
     "resolve",
     "split",
 ]

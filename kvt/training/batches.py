@@ -64,11 +64,11 @@ class BatchStream:
     """Batches taken one by one from a `tf.data.Dataset`, a list or a generator.
 
     An epoch goes through all of `source`. With `steps_per_epoch` it takes that many
-    batches; the next epoch continues there, or starts again if `source` has ended or
-    if the stream `restarts`, as for validation. Iterators and batches are requested
-    only when needed: each new iterator of a shuffled Dataset has a new order. A
-    `PyDataset` is told of epochs as in Keras. `class_weight` adds sample weights; with
-    `only_x`, the other parts of a batch are dropped. `name` is used in error messages.
+    batches; the next epoch continues there, or starts again if a `source` of known
+    length has ended, or if the stream `restarts`, as for validation. Iterators and
+    batches are requested only when needed: each new iterator of a shuffled Dataset has
+    a new order. A `PyDataset` is told of epochs as in Keras. `class_weight` adds sample
+    weights; `only_x` drops the other parts of a batch. `name` is used in messages.
 
     Raises TypeError if `source` gives no batches. Raises ValueError if `source` cannot
     give `epochs` epochs, and if it ends within an epoch, where Keras only warns.
@@ -92,7 +92,7 @@ class BatchStream:
             if total < enough and (total < per_epoch or total % per_epoch):
                 count = total % per_epoch
                 checks.whole_epoch(count, self.name, self.epochs, per_epoch)
-        self.unfinished: Iterator[Batch] = iter(())
+        self.unfinished: Iterator[Batch] | None = None
         self.begun = False
 
     @property
@@ -103,6 +103,8 @@ class BatchStream:
     @property
     def parts(self) -> int | None:
         """The number of parts of a batch; None if it is unknown."""
+        if self.class_weight is not None:
+            return 3
         return self.source.parts if isinstance(self.source, BatchedRows) else None
 
     def __iter__(self) -> Iterator[Batch]:
@@ -121,11 +123,12 @@ class BatchStream:
         """Start again; with `steps_per_epoch`, continue where the last epoch ended."""
         if self.steps_per_epoch is None:
             return iter(self.source)
-        if not self.restarts:
+        if self.unfinished is not None and not self.restarts:
             batches = itertools.islice(self.unfinished, self.steps_per_epoch)
             for first in batches:
                 return itertools.chain([first], batches)
-        # the first epoch, or the source ended with the last one
+            if known_length(self.source) is None:  # Keras then trains on nothing
+                return batches
         self.unfinished = iter(self.source)
         return itertools.islice(self.unfinished, self.steps_per_epoch)
 

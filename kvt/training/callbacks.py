@@ -290,41 +290,33 @@ class EarlyStopping(Monitor):
     def _reset(self) -> None:
         self.best = None
         self.best_weights: list[Array] = []
-        self._wait = 0
-        self.stopped_epoch = self.best_epoch = 0
+        self.wait = self.best_epoch = self.stopped_epoch = 0
 
     def get_state(self) -> dict[str, Any]:
-        """Return what decides when to stop, without `best_weights`."""
-        return {
-            "best": self.best,
-            "best_epoch": self.best_epoch,
-            "wait": self._wait,
-            "stopped_epoch": self.stopped_epoch,
-        }
+        """Return what decides when to stop; `best_weights` are not among it."""
+        names = "best", "wait", "best_epoch", "stopped_epoch"
+        return {name: getattr(self, name) for name in names}
 
     def set_state(self, state: Mapping[str, Any], best_weights: list[Array]) -> None:
-        """Let the next training go on from here. The rules may have changed."""
-        self.best, self.best_epoch = state["best"], state["best_epoch"]
-        self._wait, self.stopped_epoch = state["wait"], state["stopped_epoch"]
-        self.best_weights = best_weights
-        self._resumed = True
+        """Let the next training go on from here; `patience` may have changed."""
+        vars(self).update(state, best_weights=best_weights, _resumed=True)
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Store the number of epochs."""
         self._epochs = params.get("epochs")
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Reset everything, so that one object can watch several trainings.
+        """Reset everything, unless a state was set: one object can watch several.
 
-        If the restored training has stopped already, leave no epoch to train.
+        If that training has stopped already, leave no epoch to train.
         """
         if not self._resumed:
             self._reset()
-        elif self.stopped_epoch and self._wait >= self._patience:
+        elif self.stopped_epoch and self.wait >= self._patience:
             self.model._initial_epoch = self._epochs  # as BackupAndRestore does
         else:
             self.stopped_epoch = 0
-        self._resumed, self.begun = False, None
+        self.begun = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Note the epoch, for a `Checkpoint` that saves this state."""
@@ -334,19 +326,22 @@ class EarlyStopping(Monitor):
         """Count the epochs since the last improvement; stop when there are too many."""
         if epoch < self._start or self._absent(logs or {}):
             return
-        self._wait += 1
+        self.wait += 1
         if self.improves(logs or {}):
             self.best_epoch = epoch
             if self._restore and self._get_weights:
                 self.best_weights = [np.array(w) for w in self._get_weights()]
             value = self._value(logs or {})
             if self._baseline is None or self._better(value, self._baseline):
-                self._wait = 0
-        elif self._wait >= self._patience and epoch > 0:
+                self.wait = 0
+        elif self.wait >= self._patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Restore the best weights."""
+        if self._resumed and self.stopped_epoch:
+            self.model._initial_epoch = None
+        self._resumed = False
         if self.best_weights and self._set_weights:
             self._set_weights(self.best_weights)

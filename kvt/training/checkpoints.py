@@ -201,11 +201,12 @@ def read(path: Path) -> Saved:
         raise DamagedError(f"{path} is damaged: its bytes do not match their SHA-256")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         about = json.loads(str(arrays["about"]))
-        kept = [
+        of_0_1_0 = {"state": [""] * about.get("arrays", 0), "best": []}
+        state, best = (
             [_as(arrays[f"{part}_{n}"], dtype) for n, dtype in enumerate(dtypes)]
-            for part, dtypes in about["dtypes"].items()
-        ]
-    return Saved(kept[0], about["history"], about["epochs"], about["stopping"], kept[1])
+            for part, dtypes in about.get("dtypes", of_0_1_0).items()
+        )
+    return Saved(state, about["history"], about["epochs"], about.get("stopping"), best)
 
 
 def _write(saved: Saved, path: Path) -> None:
@@ -247,15 +248,14 @@ def _storable(array: Array, name: str) -> Array:
             f"{name} has dtype {dtype}; a checkpoint can hold numbers only; "
             "let get_state return arrays of numbers"
         )
-    described = np.lib.format.dtype_to_descr(dtype)
-    if np.lib.format.descr_to_dtype(described) == dtype:
+    if dtype.isbuiltin != 2:  # not an addition to NumPy's dtypes
         return array
     return np.ascontiguousarray(array).view(f"u{dtype.itemsize}").reshape(array.shape)
 
 
 def _as(array: Array, dtype: str) -> Array:
     """Return an array of `_storable` in its own dtype."""
-    if array.dtype.name == dtype:
+    if dtype in (array.dtype.name, ""):
         return array
     return array.view(getattr(importlib.import_module("ml_dtypes"), dtype))
 

@@ -46,7 +46,7 @@ def choices(**given: Any) -> None:
             *others, last = map(repr, allowed[name])
             either = f"{', '.join(others)} or {last}" if others else last
             raise ValueError(
-                f"{name} is {value!r}; must be {either}; leave it out for the default"
+                f"{name} is {value!r}; it must be {either}; leave it out if unsure"
             )
 
 

@@ -6,9 +6,10 @@ steps together. They are added up as in the loop, in the same order and dtype, s
 weights and history equal those of single steps bit for bit.
 
 Two rules keep the bits. The sizes of batches are arguments of the graph, not constants,
-because TensorFlow would regroup products with a constant. And a step that draws random
-numbers is in the graph once, because each copy would draw the same numbers. Under XLA,
-which may round differently anyway, sizes are constants.
+because TensorFlow would regroup products with a constant; they are constants if the
+step was traced with one, and under XLA, which may round differently anyway. And a step
+that draws random numbers is in the graph once, because each copy would draw the same
+numbers.
 """
 
 import itertools
@@ -27,34 +28,34 @@ from kvt.training.means import Mean, RunningMeans, Step, examples_in, per_exampl
 from kvt.training.steps import OpenStep, Traced
 
 Sizes = tuple[int, ...]
-Cut = Callable[[tf.Tensor], tf.Tensor]  # from an array to its rows in a batch
-Cuts = Callable[[Any, int], list[Cut]]  # for the batches i, …, i + n - 1
-SomeSteps = Callable[[Any, int], tf.Tensor]  # the metrics of these steps
+RowsOf = Callable[[Any, int], list[tf.Tensor]]  # of the batches i, …, i + n - 1
 UNROLLED = 8  # steps per round of tf.while_loop, which costs as much as operations
 
 
 @dataclass(frozen=True)
 class Execution:
-    """The examples of the steps that run in one call."""
+    """The batches of the steps that run in one call."""
 
-    examples: Batch
+    examples: Batch  # tensors
+    order: Array  # of the examples
     sizes: Sizes  # of the batches
-    order: Array | None = None  # of the examples, if the graph gathers them
 
     @cached_property
     def inputs(self) -> tuple[Any, ...]:
-        """The graph's arguments; the last one has the first row of each batch."""
-        bounds = tf.constant(
-            [[0], *([end] for end in itertools.accumulate(self.sizes))]
-        )
-        order = () if self.order is None else (tf.constant(self.order, tf.int32),)
-        return self.examples, order, bounds
+        """The graph's arguments; the last one has the bounds of the batches."""
+        bounds = [[0], *([end] for end in itertools.accumulate(self.sizes))]
+        return self.examples, tf.constant(self.order, tf.int32), tf.constant(bounds)
 
     @cached_property
     def flat(self) -> Sequence[tf.Tensor]:
         """The same, one after the other."""
         flat: Sequence[tf.Tensor] = tf.nest.flatten(self.inputs)
         return flat
+
+    @property
+    def alike(self) -> bool:
+        """Whether all batches but the last have one size, and the last is no larger."""
+        return len({*self.sizes[:-1]}) <= 1 and self.sizes[-1] <= self.sizes[0]
 
 
 def runner(
@@ -64,13 +65,13 @@ def runner(
     if not isinstance(step, OpenStep):
         step = OpenStep(step, "step", steps_per_execution, jit_compile)
     steps = None if steps_per_execution == "epoch" else int(steps_per_execution)
-    whole = None
-    if isinstance(batches, BatchedRows) and batches.steps <= (steps or batches.steps):
-        whole = [_whole_epoch(batches)]
+    rows = None
+    if isinstance(batches, BatchedRows):
+        rows = list(_executions_of_rows(batches, steps or batches.steps))
 
     def run() -> RunningMeans:
         mean = Mean()
-        for number, execution in enumerate(whole or _executions(batches, steps)):
+        for number, execution in enumerate(rows or _executions(batches, steps)):
             graph = _graph(step, execution, jit_compile)
             mean.add(graph.totals(execution), sum(execution.sizes))
             # Keras counts whole executions, even beyond the last step of the epoch.
@@ -79,36 +80,27 @@ def runner(
     return run
 
 
-def _whole_epoch(batches: BatchedRows) -> Execution:
-    """Return an epoch, to be gathered in the graph.
+def _executions_of_rows(batches: BatchedRows, steps: int) -> Iterator[Execution]:
+    """Yield an epoch's executions of so many steps, which gather their examples.
 
     The arrays are copied only if TensorFlow cannot read them in place (`data.empty`).
     """
-    sizes = _sizes(len(batches.order), batches.batch_size)
     examples = tf.nest.map_structure(_in_place, batches.rows)
-    return Execution(examples, sizes, batches.order)
+    count = steps * batches.batch_size
+    for start in range(0, len(batches.order), count):
+        order = batches.order[start : start + count]
+        full, rest = divmod(len(order), batches.batch_size)
+        sizes = (batches.batch_size,) * full + ((rest,) if rest else ())
+        yield Execution(examples, order, sizes)
 
 
 def _executions(batches: Batches, steps: int | None) -> Iterator[Execution]:
-    """Yield so many batches at a time, with copies of their examples, in order."""
-    if isinstance(batches, BatchedRows):
-        count = (steps or batches.steps) * batches.batch_size
-        for start in range(0, len(batches.order), count):
-            take = partial(_take, order=batches.order[start : start + count])
-            rows = tf.nest.map_structure(take, batches.rows)
-            n = min(count, len(batches.order) - start)
-            yield Execution(rows, _sizes(n, batches.batch_size))
-        return
+    """Yield so many batches at a time, or all, one after another in one tensor."""
     source = iter(batches)
     while some := list(itertools.islice(source, steps)):
         examples = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *some)
-        yield Execution(examples, tuple(examples_in(batch[0]) for batch in some))
-
-
-def _sizes(n: int, size: int) -> Sizes:
-    """Return the sizes of the batches of n examples."""
-    full, rest = divmod(n, size)
-    return (size,) * full + ((rest,) if rest else ())
+        sizes = tuple(examples_in(batch[0]) for batch in some)
+        yield Execution(examples, np.arange(sum(sizes)), sizes)
 
 
 @dataclass(frozen=True)
@@ -127,7 +119,7 @@ class Graph:
         """
         captured = self.function.captured_inputs
         (values,) = self.function.inference_fn.call_flat(*execution.flat, *captured)
-        rows = values.numpy().reshape(len(execution.sizes), -1)
+        rows = values.numpy()  # (steps, metrics)
         sizes = np.array(execution.sizes, rows.dtype)
         columns, totals = iter(rows.T), {}
         for name, each in self.per_example.items():
@@ -145,8 +137,10 @@ def _graph(step: OpenStep, execution: Execution, jit_compile: bool) -> Graph:
     The step keeps it, so that random operations continue in the next training.
     """
     traced = step.only or step.traced(execution.examples)
-    sizes: Any = execution.sizes if jit_compile else len(execution.sizes)
-    if traced.draws and not jit_compile:
+    sizes: Sizes | int | None = len(execution.sizes)
+    if jit_compile:
+        sizes = execution.sizes
+    elif traced.draws or not execution.alike:
         sizes = None
     shapes = tuple(
         (each.dtype, *each.shape[0 if jit_compile else 1 :]) for each in execution.flat
@@ -161,106 +155,122 @@ def _graph(step: OpenStep, execution: Execution, jit_compile: bool) -> Graph:
 
 def _trace(traced: Traced, execution: Execution, sizes: Sizes | int | None) -> Graph:
     """Trace the steps of an execution: of known sizes, of a known number, or of any."""
-    known = sizes if isinstance(sizes, tuple) else None
-    per_example, dtype = traced.metrics(known[0] if known else None)
+    known = isinstance(sizes, tuple)
+    per_example, dtype = traced.metrics()
     width = len(per_example) + sum(per_example.values())
 
-    def steps(examples: Batch, order: Any, bounds: tf.Tensor) -> tf.Tensor:
-        def some(cut: Cuts, i: Any, n: int) -> tf.Tensor:
-            batches = [
-                _batch(part, examples, order, traced.specs) for part in cut(i, n)
-            ]
-            logs = [_numbers(traced(*each), per_example, dtype) for each in batches]
-            return tf.stack(list(itertools.chain(*logs)))
+    def steps(examples: Batch, order: tf.Tensor, bounds: tf.Tensor) -> tf.Tensor:
+        def some_steps(rows_of: RowsOf, i: Any, n: int) -> tf.Tensor:
+            batches = [_batch(rows, examples, traced) for rows in rows_of(i, n)]
+            return _columns([traced(*batch) for batch in batches], per_example, dtype)
 
-        if known is None:
-            unrolled = 1 if sizes is None else UNROLLED
-            count = tf.shape(bounds)[0] - 1 if sizes is None else sizes
-            cut = partial(_open_cuts, bounds)
-            return _loop(partial(some, cut), count, unrolled, width, dtype)
-        begin, parts = 0, []
-        for size, group in itertools.groupby(known):
-            count = len(list(group))
-            cut = partial(_known_cuts, begin, size)
-            parts.append(_loop(partial(some, cut), count, 1, width, dtype))
-            begin += count * size
+        parts = [
+            _loop(partial(some_steps, rows_of), count, unrolled, width, dtype)
+            for rows_of, count, unrolled in _parts(order, bounds, sizes, traced.size)
+        ]
         return tf.concat(parts, 0)
 
-    def spec(each: tf.Tensor) -> tf.TensorSpec:
+    def specification(each: tf.Tensor) -> tf.TensorSpec:
         return tf.TensorSpec(
             [each.shape[0] if known else None, *each.shape[1:]], each.dtype
         )
 
-    graph = tf.function(steps, autograph=False, jit_compile=known is not None)
-    specs = tf.nest.map_structure(spec, execution.inputs)
+    graph = tf.function(steps, autograph=False, jit_compile=known)
+    specs = tf.nest.map_structure(specification, execution.inputs)
     return Graph(graph.get_concrete_function(*specs), per_example)
 
 
-def _open_cuts(bounds: tf.Tensor, i: Any, n: int) -> list[Cut]:
-    """Return what cuts the batches i, …, i + n - 1; their sizes are not known."""
+def _parts(
+    order: tf.Tensor, bounds: tf.Tensor, sizes: Sizes | int | None, size: int | None
+) -> Iterator[tuple[RowsOf, Any, int]]:
+    """Yield the parts of an execution: rows, number of steps, and steps per round."""
+    if isinstance(sizes, tuple):
+        begin = 0
+        for known, group in itertools.groupby(sizes):
+            count = len(list(group))
+            rows = tf.reshape(order[begin : begin + count * known], [count, known])
+            yield partial(_full_rows, rows), count, 1
+            begin += count * known
+    elif sizes is None:
+        yield partial(_bounded_rows, order, bounds), tf.shape(bounds)[0] - 1, 1
+    elif size is not None:
+        rows = tf.reshape(order, [sizes, size])
+        yield partial(_full_rows, rows), sizes, UNROLLED
+    else:  # the last batch may be smaller
+        if sizes > 1:
+            rows = tf.reshape(order[: bounds[sizes - 1, 0]], [sizes - 1, -1])
+            yield partial(_full_rows, rows), sizes - 1, UNROLLED
+        yield partial(_bounded_rows, order, bounds[sizes - 1 :]), 1, 1
+
+
+def _full_rows(order: tf.Tensor, i: Any, n: int) -> list[tf.Tensor]:
+    size = -1 if order.shape[1] is None else order.shape[1]
+    rows: list[tf.Tensor] = tf.unstack(tf.slice(order, [i, 0], [n, size]), n)
+    return rows
+
+
+def _bounded_rows(
+    order: tf.Tensor, bounds: tf.Tensor, i: Any, n: int
+) -> list[tf.Tensor]:
     edges = tf.unstack(tf.slice(bounds, [i, 0], [n + 1, 1]), n + 1)
-    return [
-        partial(tf.strided_slice, begin=begin, end=end, strides=[1])
-        for begin, end in itertools.pairwise(edges)
-    ]
+    return [tf.strided_slice(order, a, b, [1]) for a, b in itertools.pairwise(edges)]
 
 
-def _known_cuts(begin: int, size: int, i: Any, n: int) -> list[Cut]:
-    """Return what cuts the batches i, …, i + n - 1, all of one size."""
-    return [partial(_rows, begin=begin + (i + j) * size, size=size) for j in range(n)]
+def _batch(rows: tf.Tensor, examples: Batch, traced: Traced) -> Batch:
+    """Gather a batch. A Dataset may state its size, which the step then knows too."""
 
+    def gathered(array: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+        part = tf.gather(array, rows)
+        unknown = not part.shape.is_fully_defined() and not traced.of_any_size
+        known = spec.shape.is_fully_defined()
+        return tf.ensure_shape(part, spec.shape) if known and unknown else part
 
-def _batch(cut: Cut, examples: Batch, order: Any, specs: Batch) -> Batch:
-    """Return a batch of the examples, gathered if they have an order."""
-    part = partial(tf.gather, indices=cut(order[0])) if order else cut
-
-    def of_its_size(array: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
-        known = spec.shape.is_fully_defined()  # a Dataset says so
-        return tf.ensure_shape(part(array), spec.shape) if known else part(array)
-
-    batch: Batch = tf.nest.map_structure(of_its_size, examples, specs)
+    batch: Batch = tf.nest.map_structure(gathered, examples, traced.specs)
     return batch
 
 
-def _numbers(
-    logs: Mapping[str, Any], per_example: Mapping[str, bool], dtype: Any
-) -> Iterator[tf.Tensor]:
-    """Yield each metric's mean, or its total and its number of values, as scalars."""
+def _columns(
+    logs: Sequence[Mapping[str, Any]], per_example: Mapping[str, bool], dtype: Any
+) -> tf.Tensor:
+    """Return the metrics of n steps, (n, metrics), with values per example summed.
+
+    The column after such a sum has the number of values.
+    """
+    columns = []
     for name, each in per_example.items():
-        value = tf.cast(logs[name], dtype)
-        if not each:
-            yield tf.reshape(value, ())
-            continue
-        if value.shape.rank > 1:
-            value = tf.reduce_mean(value, list(range(1, value.shape.rank)))
-        yield tf.reduce_sum(value)
-        yield tf.cast(tf.size(value), dtype)
+        values = tf.cast(tf.stack([log[name] for log in logs]), dtype)  # (n, …)
+        if each:
+            if values.shape.rank > 2:
+                values = tf.reduce_mean(values, list(range(2, values.shape.rank)))
+            number = tf.cast(tf.shape(values)[1], dtype)
+            columns += [tf.reduce_sum(values, 1), tf.fill([len(logs)], number)]
+        else:
+            columns.append(tf.reshape(values, [len(logs)]))
+    return tf.stack(columns, 1)
 
 
 def _loop(
-    some: SomeSteps, count: Any, unrolled: int, width: int, dtype: Any
+    some_steps: Callable[[Any, int], tf.Tensor],
+    count: Any,
+    unrolled: int,
+    width: int,
+    dtype: Any,
 ) -> tf.Tensor:
-    """Return the metrics of `count` steps, `unrolled` of them per round."""
-    before = 0 if unrolled == 1 else count % unrolled
-    first = [some(0, before)] if before else []
-    rounds = count // unrolled
-    if isinstance(rounds, int) and rounds == 0:
-        return first[0]
+    """Run `count` steps, `unrolled` of them per round; return their metrics."""
+    if isinstance(count, int) and count <= unrolled:
+        return some_steps(0, count)
+    before = count % unrolled if unrolled > 1 else 0
+    first = [some_steps(0, before)] if before else []
 
     def one_round(i: tf.Tensor, stored: tf.TensorArray) -> tuple[Any, Any]:
-        return i + 1, stored.write(i, some(before + i * unrolled, unrolled))
+        return i + 1, stored.write(i, some_steps(before + i * unrolled, unrolled))
 
-    stored = tf.TensorArray(dtype, rounds, element_shape=(unrolled * width,))
+    rounds = count // unrolled
+    stored = tf.TensorArray(dtype, rounds, element_shape=(unrolled, width))
     _, stored = tf.while_loop(
         lambda i, _: i < rounds, one_round, (0, stored), parallel_iterations=1
     )
     return tf.concat([*first, stored.concat()], 0)
-
-
-def _rows(array: tf.Tensor, begin: Any, size: int) -> tf.Tensor:
-    """Return rows of a known number; a slice of the first axis copies nothing."""
-    others = array.shape[1:]
-    return tf.slice(array, [begin, *(0 for _ in others)], [size, *others])
 
 
 def _in_place(array: Array) -> tf.Tensor:
@@ -272,13 +282,6 @@ def _in_place(array: Array) -> tf.Tensor:
     if aligned and array.flags.c_contiguous and array.flags.writeable:
         return _shared(array)
     return tf.constant(array)
-
-
-def _take(array: Array, order: Array) -> tf.Tensor:
-    """Copy rows to memory that TensorFlow reads without a second copy."""
-    rows = data.empty((len(order), *array.shape[1:]), array.dtype)
-    np.take(array, order, axis=0, out=rows, mode="clip")  # "raise" would copy twice
-    return _shared(rows)
 
 
 def _shared(array: Array) -> tf.Tensor:

@@ -109,7 +109,8 @@ class CallbackList:
 
 def flattened(given: Any) -> Iterator[Any]:
     """Yield the callbacks of None, of one callback, and of lists in lists."""
-    given = getattr(given, "callbacks", given)  # Keras's CallbackList
+    if type(given).__name__ == "CallbackList":  # Keras's
+        given = given.callbacks
     if isinstance(given, list | tuple):
         for each in given:
             yield from flattened(each)
@@ -159,17 +160,12 @@ def prepare_for_keras(callback: Any, model: Any) -> None:
                 "model with it; pass model=…, the Keras model that your steps train, "
                 f"or {instead}"
             ) from None
-    if getattr(callback, "mode", "") == "auto" and "MonitorCallback" in names:
-        infer_mode(callback)
-
-
-def infer_mode(callback: Any) -> None:
-    """Set a callback's `mode`, which Keras infers from the metrics of `compile`."""
-    mode = direction(callback.monitor)
-    if mode is None:
-        raise ValueError(
-            f"{type(callback).__name__} has mode 'auto' for {callback.monitor!r}; it "
-            "must be given for a metric that is not Keras's; pass mode='min' if lower "
-            "values are better"
-        )
-    callback.mode = mode
+    if "MonitorCallback" in names and callback.mode == "auto":
+        mode = direction(callback.monitor)  # Keras asks the metrics of `compile`
+        if mode is None:
+            raise ValueError(
+                f"{type(callback).__name__} has mode 'auto' for {callback.monitor!r}; "
+                "it must be given for a metric that is not Keras's; pass mode='min' if "
+                "lower values are better"
+            )
+        callback.mode = mode

@@ -2,19 +2,11 @@
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
 from kvt.data import Array
-
-
-@runtime_checkable
-class Shaped(Protocol):
-    """An array or a tensor."""
-
-    shape: Any
-
 
 Step = Callable[..., Mapping[str, Any]]
 # Once per execution: the number of its last step, and the means of the epoch so far.
@@ -96,10 +88,11 @@ def per_example(name: str, shape: tuple[int | None, ...], examples: int | None) 
         return False
     if (shape[0] == examples or shape[0] is None) and 0 not in shape[1:]:
         return True
+    of = "any number of" if examples is None else examples
     raise ValueError(
-        f"metric {name!r} has shape {shape} in a batch of {examples} examples; it must "
-        "be one number, the mean of the batch, or have one value per example; reduce "
-        "it in the step"
+        f"metric {name!r} has shape {shape} in a batch of {of} examples; it must be "
+        "one number, the mean of the batch, or have one value per example; reduce it "
+        "in the step"
     )
 
 
@@ -152,7 +145,9 @@ def examples_in(x: Any) -> int:
     while isinstance(x, Mapping | tuple | list):
         inputs = [x[name] for name in sorted(x)] if isinstance(x, Mapping) else x
         inputs = [each for each in inputs if each is not None]
-        if not inputs or not isinstance(inputs[0], Mapping | tuple | list | Shaped):
+        if not inputs or not (
+            hasattr(inputs[0], "shape") or isinstance(inputs[0], Mapping | tuple | list)
+        ):
             return len(inputs)
         x = inputs[0]
-    return int(x.shape[0]) if isinstance(x, Shaped) else len(x)
+    return int(x.shape[0]) if hasattr(x, "shape") else len(x)

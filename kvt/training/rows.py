@@ -79,8 +79,10 @@ def read(
 def to_array(part: Any, name: str, floats: str | None) -> Array:
     """Return an array of numbers in this machine's byte order; cast floats."""
     kind = type(part).__name__
-    if type(part).__module__.startswith("pandas."):
-        mixed = kind == "DataFrame" and any(d.kind == "f" for d in part.dtypes)
+    if type(part).__module__.partition(".")[0] == "pandas":
+        mixed = kind == "DataFrame" and any(
+            "float" in str(d).lower() for d in part.dtypes
+        )
         part = (part.astype(floats or "float64") if mixed else part).to_numpy()
         part = part[:, None] if kind == "Series" else part  # as in Keras
     checks.dense(part, name, kind)

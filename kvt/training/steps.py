@@ -1,14 +1,14 @@
-"""Steps, prepared before the first update: traced with an open batch size, as in Keras.
+"""Steps, prepared before the first update: traced as Keras traces its own.
 
-A `tf.function` without an `input_signature` is traced for each batch size that it
-meets. TensorFlow takes a known size for a constant and regroups products with it, so
-that some models lose Keras's last bit. Here such a step is traced once, for batches of
-any size. TensorFlow is imported only for steps that are a `tf.function`.
+TensorFlow takes a batch size that it knows for a constant and regroups products with
+it, and it orders some sums by the names of operations. Both change last bits. So a
+`tf.function` is traced as in Keras: inside another one, and for batches of any size,
+unless all batches have the same. TensorFlow is imported only for a `tf.function`.
 """
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -36,10 +36,13 @@ def prepare(
     if tf.config.functions_run_eagerly() and steps_per_execution == 1 and not jit:
         return step
     opened = OpenStep(step, name, steps_per_execution, jit)
-    if isinstance(batches, BatchedRows):
-        opened.only = opened.trace(next(iter(batches)))
-    elif isinstance(spec := getattr(batches.source, "element_spec", None), tuple):
-        opened.only = opened.trace(spec)  # it may state a size; Keras keeps it too
+    rows = batches if isinstance(batches, BatchedRows) else batches.source
+    spec = getattr(rows, "element_spec", None)
+    if isinstance(rows, BatchedRows):
+        equal = len(rows.order) % rows.batch_size == 0
+        opened.only = opened.trace(next(iter(rows)), known_size=equal)
+    elif isinstance(spec, tuple) and batches.parts in (None, len(spec)):
+        opened.only = opened.trace(spec)  # a Dataset may state a size
     return opened
 
 
@@ -51,8 +54,8 @@ class Traced:
     specs: Batch = ()  # the specification of its batches
     cast: bool = False  # whether batches have other dtypes
     outputs: Any = None  # the metrics, as symbolic tensors
-    defaults: tuple[Any, ...] = ()  # of further arguments
     draws: bool = True  # whether operations may draw random numbers from a state
+    of_any_size: bool = False  # whether it also takes batches of other sizes
 
     def __call__(self, *batch: Any) -> Mapping[str, Any]:
         """Run the step on a batch."""
@@ -62,35 +65,45 @@ class Traced:
             batch = tf.nest.map_structure(
                 lambda part, spec: tf.cast(part, spec.dtype), batch, self.specs
             )
-        logs: Mapping[str, Any] = self.call(*batch, *self.defaults)
+        logs: Mapping[str, Any] = self.call(*batch)
         return logs
 
-    def metrics(self, examples: int | None) -> tuple[dict[str, bool], np.dtype[Any]]:
+    @property
+    def size(self) -> int | None:
+        """The size of all batches, if it is known."""
+        import tensorflow as tf
+
+        sizes = [spec.shape[:1].as_list() for spec in tf.nest.flatten(self.specs)]
+        return next((size[0] for size in sizes if size), None)
+
+    def metrics(self) -> tuple[dict[str, bool], np.dtype[Any]]:
         """Return by name whether a metric has a value per example; the totals' dtype.
 
-        `examples` is the size of the batch, None if it is open. Raises as
-        `means.per_example` and `means.total_dtype` do.
+        Raises as `means.per_example` and `means.total_dtype` do.
         """
         each = {}
         for name, value in self.outputs.items():
-            shape = value.shape
-            sizes = ("unknown",) if shape.rank is None else tuple(shape)
-            each[name] = means.per_example(name, sizes, examples)
+            if value.shape.rank is None:
+                raise ValueError(
+                    f"metric {name!r} has an unknown shape; a graph of many steps "
+                    "needs it; name it with tf.ensure_shape"
+                )
+            each[name] = means.per_example(name, tuple(value.shape), self.size)
         dtypes = {n: np.dtype(v.dtype.as_numpy_dtype) for n, v in self.outputs.items()}
         return each, means.total_dtype(dtypes)
 
 
 @dataclass
 class OpenStep:
-    """A `tf.function` that is traced for batches of any size.
+    """A `tf.function` that is traced for batches of any size, or of one size.
 
     It gets batches in the dtypes of its `input_signature`. Without one it gets them as
     they are; if it fails, with floats as float32, as Keras has them; if it fails again,
     with everything as float32, then float64.
 
     Raises the step's own error, with a note, if the step fails on all of them. A step
-    that needs to know the batch size may miss Keras's last bit. It gets a warning, and
-    a ValueError if many steps run in one call.
+    that needs to know the size of batches that differ may miss Keras's last bit. It
+    gets a warning, and a ValueError if many steps run in one call.
     """
 
     step: Any
@@ -116,33 +129,41 @@ class OpenStep:
             self.traces[key] = self.trace(batch)
         return self.traces[key]
 
-    def trace(self, batch: Batch) -> Traced:
-        """Trace the step for batches like this one, or of this specification."""
+    def trace(self, batch: Batch, known_size: bool = False) -> Traced:
+        """Trace the step for batches like this one, or of this specification.
+
+        The step keeps it, so that random operations continue in the next training.
+        """
+        import tensorflow as tf
+
         errors = []
-        for open_size in (True, False):
-            for specs, cast in self.choices(batch, open_size):
+        traces: dict[Any, Traced]
+        traces = vars(self.step).setdefault("kvt_traces", {})
+        for known in (True,) if known_size else (False, True):
+            for specs, cast in self.choices(batch, known):
+                key = cast, *tf.nest.flatten(specs)
                 try:
-                    traced = self.step.get_concrete_function(*specs)
+                    if key not in traces:
+                        traces[key] = nested(self.step, specs, cast)
                 except Exception as error:  # whatever a user's code raises
                     errors.append(error)
                     continue
-                metrics = traced.structured_outputs
-                checks.metrics(metrics, self.name)
-                if not open_size:
+                checks.metrics(traces[key].outputs, self.name)
+                if known and not known_size:
                     self.complain(errors[0])
-                    return Traced(self.step, specs, cast, metrics)
-                defaults = traced.structured_input_signature[0][len(batch) :]
-                return Traced(traced, specs, cast, metrics, defaults, draws(traced))
+                    return replace(traces[key], call=self.step, of_any_size=True)
+                return traces[key]
         errors[0].add_note(f"{self.name} was traced with {describe(batch)}")
         raise errors[0]
 
-    def choices(self, batch: Batch, open_size: bool) -> Iterator[tuple[Batch, bool]]:
+    def choices(self, batch: Batch, known_size: bool) -> Iterator[tuple[Batch, bool]]:
         """Yield specifications to trace with, and whether a batch has other dtypes."""
         import tensorflow as tf
 
         parts = tf.nest.flatten(batch)
         given = [tf.as_dtype(part.dtype) for part in parts]
-        signature = tf.nest.flatten((self.step.input_signature or ())[: len(batch)])
+        signature = getattr(self.step, "input_signature", None) or ()
+        signature = tf.nest.flatten(signature[: len(batch)])
         choices = [[spec.dtype for spec in signature]]
         if len(signature) != len(parts):
             choices = [given] + [
@@ -152,7 +173,7 @@ class OpenStep:
         for i, dtypes in enumerate(choices):
             if dtypes not in choices[:i]:
                 specs = [
-                    specification(part, dtype, open_size)
+                    specification(part, dtype, known_size)
                     for part, dtype in zip(parts, dtypes, strict=True)
                 ]
                 cast = [spec.dtype for spec in specs] != given
@@ -175,7 +196,21 @@ class OpenStep:
         ) from error
 
 
-def specification(part: Any, dtype: Any, open_size: bool) -> Any:
+def nested(step: Any, specs: Batch, cast: bool) -> Traced:
+    """Trace a step inside another `tf.function`, with names in the order of Keras's."""
+    import tensorflow as tf
+
+    def call(*batch: Any) -> Mapping[str, Any]:
+        with tf.name_scope("step"):  # after "batch" in the alphabet
+            logs: Mapping[str, Any] = step(*batch)
+        return logs
+
+    function = tf.function(call, autograph=False)
+    traced = function.get_concrete_function(*specs)
+    return Traced(traced, specs, cast, traced.structured_outputs, draws(traced))
+
+
+def specification(part: Any, dtype: Any, known_size: bool) -> Any:
     """Return the specification of a part of a batch, cast to `dtype` if Keras would."""
     import tensorflow as tf
 
@@ -187,7 +222,7 @@ def specification(part: Any, dtype: Any, open_size: bool) -> Any:
     if isinstance(part, tf.TypeSpec):
         is_tensor = isinstance(part, tf.TensorSpec)
         return tf.TensorSpec(part.shape, dtype) if is_tensor else part
-    return tf.TensorSpec([None if open_size else len(part), *part.shape[1:]], dtype)
+    return tf.TensorSpec([len(part) if known_size else None, *part.shape[1:]], dtype)
 
 
 def describe(batch: Batch) -> str:

@@ -257,6 +257,25 @@ def test_runs_of_another_length_or_shape_are_refused() -> None:
         parity.compare(reference, weights, {}, {})
 
 
+NOTHING: list[tuple[Any, Any]] = [([], []), ([[]], [[]]), (runs()[0], [[], []])]
+
+
+@pytest.mark.parametrize(("reference", "weights"), NOTHING)
+def test_a_comparison_of_nothing_is_rejected(reference: Any, weights: Any) -> None:
+    with pytest.raises(ValueError, match=r"weights by epoch; there must be .*; pass"):
+        parity.compare(reference, weights, {"loss": []}, {"loss": []})
+
+
+def test_a_verification_of_nothing_is_rejected() -> None:
+    for outcomes in {}, {"keras": outcome()}, {"tf2": outcome(), "tf1": outcome()}:
+        with pytest.raises(
+            ValueError, match=r"outcomes has \[.*; it must have 'keras'"
+        ):
+            parity.verify_bit_for_bit(outcomes)
+    with pytest.raises(ValueError, match=r"0 epochs; .*; train for more"):
+        parity.verify_program(outcome(), [np.float32([1, 2])], {"loss": []})
+
+
 # Results
 
 

@@ -20,6 +20,7 @@ import pytest
 
 import kvt
 from kvt.compare import parity
+from kvt.training import hooks
 from kvt.training import loop as training
 from kvt.training.batches import BatchedRows
 from tests.notebooks import errors, sections
@@ -227,6 +228,9 @@ class Injection:
     check: Callable[[Section], str] = same_bits
 
 
+AGAIN = -1  # in place of a step's number: the epoch goes on after its last step
+
+
 def update_in_validation(section: Section, patch: Patch) -> Section:
     return section | {
         "test_step": section["train_step"],
@@ -237,18 +241,20 @@ def update_in_validation(section: Section, patch: Patch) -> Section:
 def validate_once_per_example(section: Section, patch: Patch) -> Section:
     runner, test_steps = training.runner, steps_of(section, "test_step")
 
-    def changed(step: Any, batches: BatchedRows, *mode: Any) -> Any:
+    def changed(step: Any, name: str, batches: BatchedRows, *mode: Any) -> Any:
         def once_per_example() -> Any:
             mean = training.Mean()
             random = np.random.default_rng(0)
             x, y = batches.rows
             size = min(batches.batch_size, len(x)) // 2
-            for number in range(len(x)):
+            for _ in x:
                 batch = random.choice(len(x), size, replace=False)
                 mean.update(step(x[batch], y[batch]), len(batch))
-                yield number, mean.result()
+                yield AGAIN, mean.result()
 
-        return once_per_example if step in test_steps else runner(step, batches, *mode)
+        if step in test_steps:
+            return once_per_example
+        return runner(step, name, batches, *mode)
 
     patch.setattr(training, "runner", changed)
     return section
@@ -275,15 +281,16 @@ def change_batches(change: Callable[[list[Any]], list[Any]]) -> Any:
     def inject(section: Section, patch: Patch) -> Section:
         runner, train_steps = training.runner, steps_of(section, "train_step")
 
-        def changed(step: Any, batches: BatchedRows, *mode: Any) -> Any:
+        def changed(step: Any, name: str, batches: BatchedRows, *mode: Any) -> Any:
             def run() -> Any:
                 order, size = batches.order, batches.batch_size
                 starts = range(0, len(order), size)
                 rows = change([order[start : start + size] for start in starts])
                 others = [tuple(a[r] for a in batches.rows) for r in rows]
-                return training.run_steps(step, others)
+                for _, logs in training.run_steps(step, name, others):
+                    yield AGAIN, logs
 
-            return run if step in train_steps else runner(step, batches, *mode)
+            return run if step in train_steps else runner(step, name, batches, *mode)
 
         patch.setattr(training, "runner", changed)
         return section
@@ -410,14 +417,12 @@ def no_accuracy(section: Section, patch: Patch) -> Section:
 
 
 def bar_of_examples(section: Section, patch: Patch) -> Section:
-    notify = training.notify
+    begin = hooks.CallbackList.begin
 
-    def other(observers: Any, hook: str, *args: Any) -> None:
-        if hook == "set_params":
-            args = ({**args[0], "steps": 37},)
-        notify(observers, hook, *args)
+    def other(self: hooks.CallbackList, params: Any) -> None:
+        begin(self, {**params, "steps": 37})
 
-    patch.setattr(training, "notify", other)
+    patch.setattr(hooks.CallbackList, "begin", other)
     return section
 
 

@@ -51,7 +51,7 @@ def test_all_chapters_hold_under_other_parameters(parameters: dict[str, Any]) ->
     again = namespace["tf2_stopping_training"]("tf2_stopping")  # after it has stopped
     assert again[0] == namespace["tf2_ended"]
     assert parity.same_bits(again[1], namespace["tf2_restored"])
-    assert len(namespace["messages"]) == 4
+    assert len(namespace["messages"]) == 6
 
 
 def test_early_stopping_ends_a_training_before_its_last_epoch() -> None:

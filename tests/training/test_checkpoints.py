@@ -1,6 +1,9 @@
 """Checkpoints are complete or absent, and training continues from them bit for bit."""
 
 import contextlib
+import hashlib
+import io
+import json
 import math
 import os
 import warnings
@@ -267,3 +270,214 @@ def test_a_checkpoint_preserves_all_bits(tmp_path: Path) -> None:
         + [state[2], np.ascontiguousarray(state[3])],
     )
     assert math.isnan(checkpoint.history["loss"][0])
+
+
+# A directory of another training
+
+
+def test_a_directory_of_another_training_is_rejected_before_the_first_step(
+    tmp_path: Path,
+) -> None:
+    first = Training(tmp_path).run(4)
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    other = Training(tmp_path)
+    fit = {"batch_size": 3, "epochs": 3, "verbose": 0, "callbacks": [other.checkpoint]}
+    message = r"has epoch-00004.checkpoint, and .* with epoch {}; .*restore\(\), or"
+    for start in 0, 2:
+        with pytest.raises(ValueError, match=message.format(start + 1)):
+            kvt.fit(other.step, None, X, X, **fit, initial_epoch=start)
+    other.checkpoint.restore()  # but then starts anew
+    with pytest.raises(ValueError, match=message.format(1)):
+        kvt.fit(other.step, None, X, X, **fit)
+    assert other.state[2] == 12  # steps: restored, and not trained
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+    assert first.checkpoint.restore_best() == 1 + np.argmin(
+        first.checkpoint.history["loss"]
+    )
+    for path in tmp_path.glob("epoch-*"):
+        path.unlink()
+    with pytest.raises(
+        ValueError, match=message.format(1).replace("epoch-00004", "best")
+    ):
+        kvt.fit(other.step, None, X, X, **fit)
+
+
+def test_one_object_can_go_on_in_a_second_fit(tmp_path: Path) -> None:
+    whole, twice = Training(tmp_path / "whole").run(4), Training(tmp_path / "twice")
+    for start, end in (0, 2), (2, 4):
+        kvt.fit(
+            twice.step,
+            None,
+            X,
+            X,
+            batch_size=3,
+            verbose=0,
+            initial_epoch=start,
+            epochs=end,
+            callbacks=[twice.checkpoint],
+        )
+    assert parity.same_bits(twice.state, whole.state)
+    assert twice.checkpoint.history == whole.checkpoint.history
+
+
+@pytest.mark.parametrize("start", [99_998, 9_999_999])
+def test_the_newest_checkpoint_is_that_of_the_highest_epoch(
+    tmp_path: Path, start: int
+) -> None:
+    training = Training(tmp_path)
+    for epoch in range(start, start + 4):
+        training.state[2][0] = epoch + 1
+        training.checkpoint.on_epoch_end(epoch, {"loss": 1.0})
+    assert len(files(tmp_path)) == 3
+    again = Training(tmp_path)
+    assert again.checkpoint.restore() == start + 4
+    assert again.state[2] == start + 4
+
+
+def test_an_empty_directory_name_is_rejected() -> None:
+    with pytest.raises(ValueError, match=r"directory is ''; it must name .*; pass a"):
+        kvt.Checkpoint("", list, list)
+
+
+# What a state may be
+
+
+def test_every_dtype_comes_back_with_its_bits(tmp_path: Path) -> None:
+    import ml_dtypes
+
+    narrow = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "int4", "uint4")
+    state = [np.arange(6).astype(getattr(ml_dtypes, name)) for name in narrow]
+    state += [state[0].reshape(2, 3).T, state[0][3], np.zeros(0, ml_dtypes.bfloat16)]
+    state += [np.array([1, 2], dtype) for dtype in (">f4", "c8", "?", "f2", "M8[s]")]
+    state += [np.array([(1, 2.0)], [("a", "i4"), ("b", "f8")]), np.array(["é", "b"])]
+    kept: list[State] = []
+    checkpoint = kvt.Checkpoint(tmp_path, lambda: state, kept.append, monitor="loss")
+    checkpoint.on_train_begin()
+    checkpoint.on_epoch_end(0, {"loss": 0.5})
+    assert checkpoint.restore() == 1
+    assert [a.dtype for a in kept[0]] == [np.asarray(a).dtype for a in state]
+    for ours, theirs in zip(kept[0], state, strict=True):
+        assert ours.shape == np.shape(theirs)
+        assert ours.tobytes() == np.asarray(theirs).tobytes()
+
+
+@pytest.mark.parametrize(
+    "state", [[np.array([{}])], [np.zeros(2), np.array([None, 1.0])]], ids=len
+)
+def test_a_state_of_objects_is_rejected_before_the_first_step(
+    tmp_path: Path, state: State
+) -> None:
+    checkpoint = kvt.Checkpoint(tmp_path, lambda: state, print, monitor="loss")
+    message = rf"array {len(state) - 1} of the state has dtype object; .*; let get_st"
+
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        raise AssertionError("a step ran")
+
+    with pytest.raises(TypeError, match=message):
+        kvt.fit(step, None, X, X, verbose=0, callbacks=[checkpoint])
+
+
+def test_a_checkpoint_of_version_0_1_0_can_be_read(tmp_path: Path) -> None:
+    about = {"arrays": 1, "epochs": 3, "history": {"loss": [0.5, 0.4, 0.3]}}
+    content = io.BytesIO()
+    state = np.float32([1, 2])
+    np.savez(content, about=np.array(json.dumps(about)), state_0=state)
+    digest = hashlib.sha256(content.getvalue()).hexdigest().encode()
+    (tmp_path / "epoch-00003.checkpoint").write_bytes(digest + content.getvalue())
+    kept: list[State] = []
+    checkpoint = kvt.Checkpoint(tmp_path, lambda: [state], kept.append, monitor="loss")
+    assert checkpoint.restore() == 3
+    assert parity.same_bits(kept[0], [state])
+    assert checkpoint.best == 0.3
+
+
+# Early stopping over a restart
+
+LOSSES = [0.9, 0.5, 0.45, 0.6, 0.44, 0.43, 0.7, 0.7, 0.7, 0.1, 0.1]
+
+
+class Stopped:
+    """A training that early stopping ends; its weight is the number of its epochs."""
+
+    def __init__(self, directory: Path, patience: int = 3) -> None:
+        self.weight = np.zeros(1)
+        self.trained = 0
+        self.stopping = kvt.EarlyStopping(
+            "loss",
+            min_delta=0.1,
+            patience=patience,
+            restore_best_weights=True,
+            get_weights=lambda: [self.weight],
+            set_weights=self.set_weights,
+        )
+        self.checkpoint = kvt.Checkpoint(
+            directory,
+            lambda: [self.weight],
+            self.set_weights,
+            monitor="loss",
+            stopping=self.stopping,
+        )
+
+    def set_weights(self, weights: State) -> None:
+        self.weight = weights[0].copy()
+
+    def step(self, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        loss = LOSSES[int(self.weight[0])]
+        self.weight += 1
+        self.trained += 1
+        return {"loss": np.float32(loss)}
+
+    def run(self, *others: kvt.Callback) -> "Stopped":
+        kvt.fit(
+            self.step,
+            None,
+            X,
+            X,
+            epochs=len(LOSSES),
+            verbose=0,
+            initial_epoch=self.checkpoint.restore(),
+            callbacks=[self.stopping, self.checkpoint, *others],
+        )
+        return self
+
+    @property
+    def outcome(self) -> tuple[Any, ...]:
+        best = self.stopping
+        return best.stopped_epoch, best.best_epoch, best.best, self.weight.tolist()
+
+
+@pytest.mark.parametrize("cut", range(9))
+def test_early_stopping_goes_on_after_a_restart(tmp_path: Path, cut: int) -> None:
+    whole = Stopped(tmp_path / "whole").run()
+    assert whole.outcome == (4, 1, 0.5, [2.0])
+    for _ in range(2):  # killed twice in the same epoch; then run twice to the end
+        with contextlib.suppress(InterruptedError):
+            Stopped(tmp_path / "cut").run(PowerCut(cut))
+    for _ in range(2):
+        resumed = Stopped(tmp_path / "cut").run()
+        assert resumed.outcome == whole.outcome
+    assert resumed.trained == 0  # it had stopped already
+    assert resumed.checkpoint.history == whole.checkpoint.history
+
+
+def test_more_patience_goes_on_with_a_training_that_had_stopped(tmp_path: Path) -> None:
+    Stopped(tmp_path).run()
+    longer = Stopped(tmp_path, patience=5).run()
+    assert longer.trained == 2
+    assert longer.outcome == Stopped(tmp_path / "other", patience=5).run().outcome
+
+
+def test_early_stopping_that_comes_too_late_is_rejected(tmp_path: Path) -> None:
+    training = Stopped(tmp_path)
+    message = r"stopping is not called before .*; pass callbacks=\[stopping, check"
+    for callbacks in [training.checkpoint, training.stopping], [training.checkpoint]:
+        with pytest.raises(ValueError, match=message):
+            kvt.fit(training.step, None, X, X, verbose=0, callbacks=callbacks)
+    assert training.trained == 0
+
+
+def test_a_checkpoint_without_the_state_of_stopping_is_rejected(tmp_path: Path) -> None:
+    plain = kvt.Checkpoint(tmp_path, lambda: [np.zeros(1)], print, monitor="loss")
+    plain.on_epoch_end(0, {"loss": 1.0})
+    with pytest.raises(ValueError, match=r"saved without the state of EarlyStopping"):
+        Stopped(tmp_path).run()

@@ -155,7 +155,7 @@ def test_callbacks_are_called_once_per_execution_with_the_number_of_keras(
     assert numbers_called == numbers * 2
     assert log.calls[1] == (
         "set_params",
-        {"epochs": 2, "steps": 5, "validation": False},
+        {"verbose": 0, "epochs": 2, "steps": 5},
     )
     if mode != "epoch":
         assert keras_numbers(int(mode)) == numbers

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import kvt
 from kvt.compare import parity
+from kvt.training import hooks
 
 HOOKS = sorted(
     name for name in dir(keras.callbacks.Callback) if name.startswith(("on_", "set_"))
@@ -106,6 +107,9 @@ def pair_of(steps_per_execution: int = 1) -> Pair:
     pair = traced(steps_per_execution)
     for model in pair.keras, pair.twin:
         model.set_weights(INITIAL)
+        model.optimizer.learning_rate = 0.1
+        model.optimizer.iterations.assign(0)
+        model._initial_epoch = None  # BackupAndRestore's
     return pair
 
 
@@ -128,7 +132,7 @@ class Stop(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("validation", [VALIDATION, {}], ids=["validation", "none"])
-@pytest.mark.parametrize("steps_per_execution", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("steps_per_execution", [1, 2, 3, 9])
 def test_every_hook_is_called_as_keras_calls_it(
     steps_per_execution: int, validation: dict[str, Any]
 ) -> None:
@@ -206,6 +210,43 @@ def test_a_generator_of_unknown_length_announces_one_batch_too_many_as_in_keras(
     assert names.count("on_train_batch_begin") == 4
 
 
+@pytest.mark.parametrize("steps", [None, 2])
+@pytest.mark.parametrize("stop", [None, 0, 1])
+def test_evaluate_and_predict_call_the_hooks_of_keras(
+    steps: int | None, stop: int | None
+) -> None:
+    pair, options = pair_of(), {"batch_size": 2, "steps": steps, "verbose": 0}
+    step = tf.function(pair.twin, input_signature=BATCH[:1])
+    theirs, ours = Recording(), Recording()
+    found = []
+    for log in theirs, ours:
+        callbacks: list[Any] = [log]
+        if stop is not None:
+            callbacks += [Stop("on_test_batch_end", stop, "stop_evaluating")]
+            callbacks += [Stop("on_predict_batch_begin", stop, "stop_predicting")]
+        options["callbacks"] = callbacks
+        if log is theirs:
+            metrics = pair.keras.evaluate(X, Y, return_dict=True, **options)
+            found.append((metrics, pair.keras.predict(X, **options)))
+        else:
+            metrics = kvt.evaluate(pair.steps[1], X, Y, **options)
+            found.append((metrics, kvt.predict(step, X, **options)))
+    assert found[0][0] == found[1][0]
+    assert list(found[0][0]) == list(found[1][0])
+    assert parity.same_bits(found[0][1], found[1][1])
+    assert [plain(call) for call in ours.calls] == [plain(c) for c in theirs.calls]
+    assert {name for name, *_ in ours.calls} >= {"on_test_end", "on_predict_end"}
+
+
+def plain(call: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a call with outputs as lists; Keras makes a float of a single number."""
+    name, values, named = call
+    outputs = named.get("logs", {}).get("outputs")
+    if outputs is not None:
+        named = {"outputs": np.ravel(outputs).tolist()}
+    return name, values, named
+
+
 # Logs
 
 
@@ -267,19 +308,19 @@ def test_keras_callbacks_are_told_nothing_of_a_failure_and_those_of_kvt_are() ->
 
 
 def test_backup_and_restore_resumes_with_kvt_as_with_keras(tmp_path: Path) -> None:
-    whole = Pair()
-    expected = whole.in_kvt()
+    whole = pair_of()
+    expected, weights = whole.in_kvt(), whole.twin.get_weights()
     for kind in "in_keras", "in_kvt":
         backup = [keras.callbacks.BackupAndRestore(str(tmp_path / kind))]
         with pytest.raises(InterruptedError):
-            getattr(Pair(), kind)(*backup, Fails())
+            getattr(pair_of(), kind)(*backup, Fails())
         assert (tmp_path / kind / "latest.weights.h5").exists()
-        pair = Pair()
+        pair = pair_of()
         history = getattr(pair, kind)(*backup)
         assert history.epoch == [2]
         assert history.history["loss"] == expected.history["loss"][2:]
         trained = pair.keras if kind == "in_keras" else pair.twin
-        assert parity.same_bits(trained.get_weights(), whole.twin.get_weights())
+        assert parity.same_bits(trained.get_weights(), weights)
         assert not (tmp_path / kind).exists()  # deleted at a regular end only
 
 
@@ -303,7 +344,7 @@ def scalars(directory: Path) -> list[tuple[str, int, float]]:
 
 
 def weights(path: Path) -> list[np.ndarray]:
-    model = Pair().keras
+    model = Pair.build(1, {})
     model.load_weights(path)
     return model.get_weights()
 
@@ -400,7 +441,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_callback_of_keras_does_the_same_in_kvt(name: str, tmp_path: Path) -> None:
-    pair = Pair(use_ema=name == "SwapEMAWeights")
+    pair = Pair(use_ema=True) if name == "SwapEMAWeights" else pair_of()
     theirs, left_by_theirs = made(name, tmp_path / "keras")
     ours, left_by_ours = made(name, tmp_path / "kvt")
     expected = pair.in_keras(theirs, **VALIDATION)
@@ -455,6 +496,80 @@ def test_a_callback_that_needs_a_model_is_rejected_by_name_without_one(
         assert kvt.fit(step, step, X, Y, **options).epoch == [0, 1, 2]
 
 
+# README's table
+
+OWN = {  # what replaces a callback in raw TensorFlow, besides what hooks.NEEDS says
+    "CSVLogger": "",
+    "Callback": "`kvt.Callback`",
+    "CallbackList": "a list",
+    "EarlyStopping": "`kvt.EarlyStopping`",
+    "History": "`kvt.History`, which `kvt.fit` returns",
+    "LambdaCallback": "",
+    "OrbaxCheckpoint": "`kvt.Checkpoint`",
+    "ProgbarLogger": "`kvt.ProgressBar`, the default",
+    "RemoteMonitor": "",
+    "TerminateOnNaN": "nothing: `kvt.fit` raises FloatingPointError",
+}
+OPTIONAL: dict[str, dict[str, Any]] = {  # options that need more of the model
+    "EarlyStopping": {"restore_best_weights": True},
+    "TensorBoard": {"histogram_freq": 1},
+}
+
+
+def without_model(name: str, **options: Any) -> str:
+    """Return what `kvt.fit` does with a callback of Keras and no model."""
+    needed = {"LearningRateScheduler": [print]}
+    needed |= {one: ["x.keras"] for one in ("CSVLogger", "ModelCheckpoint")}
+    needed |= {one: ["x"] for one in ("BackupAndRestore", "OrbaxCheckpoint")}
+    try:
+        callback = getattr(keras.callbacks, name)(*needed.get(name, []), **options)
+        hooks.CallbackList(callback)
+    except ImportError:
+        return "not tested"  # it needs a package that kvt does not
+    except ValueError as rejection:
+        return "rejected: no `" + str(rejection).split(" uses ")[1].split(",")[0] + "`"
+    return "same"
+
+
+def table_of_callbacks() -> list[str]:
+    """Return the lines of README's table; a test above has tried each "same"."""
+    columns = "Keras's callback", "with `model=…`", "without", "in raw TensorFlow"
+    rows = [f"| {' | '.join(columns)} |", f"|{' --- |' * 4}"]
+    for name in sorted(name for name in dir(keras.callbacks) if name[0].isupper()):
+        without = without_model(name)
+        for option, value in OPTIONAL.get(name, {}).items():
+            rejected = without_model(name, **{option: value})
+            without += f"; with `{option}`, {rejected}"
+        with_model = "not tested" if without == "not tested" else "same"
+        raw = OWN.get(name, hooks.NEEDS.get(name, ("", hooks.SAVE))[1])
+        raw = raw.replace("use kvt.Checkpoint", "`kvt.Checkpoint`")
+        rows.append(f"| {name} | {with_model} | {without} | {raw} |")
+    return rows
+
+
+def test_readme_has_the_table_of_callbacks() -> None:
+    tried = {*NAMES, "Callback", "CallbackList", "RemoteMonitor"}
+    rows = table_of_callbacks()
+    same = {row.split("|")[1].strip() for row in rows if "| same |" in row}
+    assert same == tried
+    readme = Path(__file__).parents[2] / "README.md"
+    assert "\n".join(["", *rows, ""]) in readme.read_text("utf-8"), "\n".join(rows)
+
+
+def test_remote_monitor_sends_the_same_as_in_keras(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[Any] = []
+    module = keras.src.callbacks.remote_monitor
+    post = SimpleNamespace(post=lambda *args, **named: sent.append((args, named)))
+    monkeypatch.setattr(module, "requests", post)
+    pair = pair_of()
+    pair.in_keras(keras.callbacks.RemoteMonitor())
+    pair.in_kvt(keras.callbacks.RemoteMonitor())
+    assert sent[:3] == sent[3:]
+    assert len(sent) == 6
+
+
 def test_tensorboard_writes_scalars_without_a_model(tmp_path: Path) -> None:
     board = keras.callbacks.TensorBoard(tmp_path)
     kvt.fit(*pair_of().steps, X, Y, **OPTIONS | VALIDATION, callbacks=board)
@@ -494,6 +609,12 @@ def test_callbacks_may_be_none_one_or_lists_in_lists() -> None:
     kvt.fit(*pair.steps, X, Y, **OPTIONS, callbacks=logs[0])
     kvt.fit(*pair.steps, X, Y, **OPTIONS, callbacks=[logs[1], ([logs[2]], logs[3])])
     assert len({len(log.calls) for log in logs}) == 1
+
+    class Owner(kvt.Callback):  # of others, which it calls itself
+        callbacks = (logs[3],)
+
+    kvt.fit(*pair.steps, X, Y, **OPTIONS, callbacks=Owner())
+    assert len(logs[3].calls) == len(logs[1].calls)
     listed = keras.callbacks.CallbackList([logs[0], kvt.Callback()])
     kvt.fit(*pair.steps, X, Y, **OPTIONS, callbacks=listed)
     assert len(logs[0].calls) == 2 * len(logs[1].calls)

@@ -41,7 +41,9 @@ class Log(kvt.Callback):
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith(("on_", "set_")):
-            return lambda *args, logs=None: self.calls.append((name, *args))
+            return lambda *args, **logs: self.calls.append(
+                (name, *args, *logs.values())
+            )
         return super().__getattribute__(name)
 
     @property
