@@ -19,7 +19,7 @@ from tests.notebooks import on_replicas, sections
 
 NOTEBOOK = on_replicas.CHAPTER
 ROOT = Path(__file__).parents[2]
-DRAWN = 3  # trainings, besides those that on_replicas lists
+DRAWN = 2  # trainings, besides those that on_replicas lists
 
 
 @pytest.mark.timeout(240)
