@@ -381,7 +381,10 @@ class Fleet:
     def _check(self, waited: float = 0.0) -> None:
         """Raise ConnectionError if no run can go on."""
         if self.client.status != "running":
-            raise ConnectionError("the connection to Dask's scheduler is lost")
+            raise ConnectionError(
+                "the connection to Dask's scheduler is lost; start it again, then this "
+                "command"
+            )
         if self.workers or self.busy:
             return
         if self.rejected:
