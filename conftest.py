@@ -41,6 +41,8 @@ LONGEST = (
     "test_stopping_and_checkpoints.py",
     "test_compiled.py",
     "test_run.py",
+    "test_sweep.py",
+    "test_cluster.py",
     "test_pipelines.py",
     "test_injected_errors.py",
     "test_errors_of_2017.py",
