@@ -47,6 +47,8 @@ LONGEST = (
     "test_scaling_out.py",
     "12_scaling_out.ipynb",
     "test_run.py",
+    "test_sweep.py",
+    "test_cluster.py",
     "test_pipelines.py",
     "test_injected_errors.py",
     "test_errors_of_2017.py",

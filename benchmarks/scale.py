@@ -87,8 +87,9 @@ run, for the table and the page: {per_run:.1f} kB per run.
 ## Whom Dask blames if a worker dies
 
 {blamed} tasks on two workers of Dask's own, one of which kills its worker, with
-`allowed-failures` at 0: Dask gives up **{killed}** of them, because it takes every
-task that was assigned to the worker for a possible cause, and it assigns tasks before
+`allowed-failures` at 0 and the tasks restricted to workers by name, as they must be
+to leave others out: Dask gives up **{killed}** of them, because it takes every task
+that was assigned to the worker for a possible cause, and it assigns such tasks before
 they start. With more failures allowed, a task that kills its workers takes innocent
 ones along. So kvt gives each worker one run, and the next when that has ended. A
 worker's death then has one cause, which runs on another worker twice more at most.
@@ -134,6 +135,8 @@ def alone(directory: Path) -> float:
     papermill.execute_notebook(
         source,
         directory / "out.ipynb",
+        kernel_name="python3",
+        language="python",
         progress_bar=False,
         shutdown_kernel="immediate",
         extra_arguments=ARGUMENTS,
@@ -264,9 +267,13 @@ def blamed(tasks: int = 12) -> tuple[int, int]:
             local_directory=directory,
             silence_logs=50,
         ) as made,
-        Client(made, set_as_default=False) as client,
+        Client(made) as client,
     ):
-        futures = [client.submit(kill, number, pure=False) for number in range(tasks)]
+        fit = list(client.scheduler_info()["workers"])  # as if others were left out
+        futures = [
+            client.submit(kill, number, pure=False, workers=fit)
+            for number in range(tasks)
+        ]
         wait(futures)
         killed = [isinstance(it.exception(), KilledWorker) for it in futures]
     return tasks, sum(killed)
@@ -286,11 +293,11 @@ def _check_linear(measured: list[tuple[int, float, float, float, float]]) -> Non
 
 def main() -> None:
     load = os.getloadavg()[0]
-    given_up = blamed()
-    measured = stubs()
     papermills, through = compared()
     many = 2 * ROUNDS
     rows = list(workers(many))
+    given_up = blamed()
+    measured = stubs()
     count, took, last, client, _ = measured[-1]
     _check_linear(measured)
     per_run = (client - measured[0][3]) * 1e3 / (count - measured[0][0])

@@ -1,8 +1,8 @@
 """A cluster of Dask's: gives runs of notebooks to its workers, one to each at a time.
 
 Dask starts, connects, watches and restarts the workers. This module decides which
-worker gets which run, because Dask takes all that is assigned to a worker that dies for
-the cause, and may assign runs that have not started (benchmarks/scale.md).
+worker gets which run: Dask takes all runs that are assigned to a worker that dies for
+the cause of its death, and assigns runs that have not started (benchmarks/scale.md).
 """
 
 import json
@@ -381,7 +381,10 @@ class Fleet:
     def _check(self, waited: float = 0.0) -> None:
         """Raise ConnectionError if no run can go on."""
         if self.client.status != "running":
-            raise ConnectionError("the connection to Dask's scheduler is lost")
+            raise ConnectionError(
+                "the connection to Dask's scheduler is lost; start it again, then this "
+                "command"
+            )
         if self.workers or self.busy:
             return
         if self.rejected:

@@ -253,7 +253,8 @@ class _Told(Progress):
         fields = self.tasks[0].fields
         if run.problem:
             values = ", ".join(f"{name}={it}" for name, it in run.values.items())
-            self.console.print(f"failed: {values}: {run.problem}", markup=False)
+            text = f"failed: {values}: {run.problem}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
         failed = fields["failed"] + bool(run.problem)
         self.update(self.one, advance=1, failed=failed, running=fields["running"] - 1)
         done, count = int(self.tasks[0].completed), int(self.tasks[0].total or 0)

@@ -14,7 +14,7 @@ import pytest
 
 from kvt.report import cluster
 from tests.report.sweeps import quick
-from tests.report.test_run import KVT, LIMIT, alive, until
+from tests.report.test_run import KVT, LIMIT, SECTIONS, alive, report, until
 from tests.report.test_sweep import swept, table, times
 
 pytestmark = pytest.mark.long
@@ -110,6 +110,16 @@ def test_runs_end_when_their_client_is_killed_and_workers_stay(
     until(lambda: not any(alive(it.pid) for it in kernels))
     assert alive(at)
     assert at in {worker.pid for worker in workers}
+
+
+def test_report_on_a_cluster_has_the_same_bytes_as_here(
+    tmp_path: Path, scheduler: tuple[Path, list["subprocess.Popen[bytes]"]]
+) -> None:
+    shutil.copytree(SECTIONS, tmp_path / "notebooks")
+    here = report(tmp_path, jobs=2)
+    there = report(tmp_path, cluster=str(scheduler[0]), force=True)
+    assert there == here
+    assert "results/01_line.json" in there
 
 
 def test_scheduler_that_does_not_answer_is_told(place: Path) -> None:
