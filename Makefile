@@ -22,7 +22,7 @@ test: $(VENV)/installed ## run the unit tests and every committed notebook
 	@$(PYTEST)
 
 check: lint types spell ## look quickly: lint, types, spelling, unit tests without notebooks
-	@$(PYTEST) tests -m "not slow and not long"
+	@$(PYTEST) tests -m "not slow and not long and not wide"
 
 notebooks: $(VENV)/installed ## run the committed notebooks again and store outputs and results
 	@set -e; for notebook in $$(grep -l '^    "results_path: ' notebooks/*.ipynb); do \

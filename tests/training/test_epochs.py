@@ -15,6 +15,8 @@ import kvt
 from kvt.compare import parity
 from kvt.training import hooks
 
+pytestmark = pytest.mark.long
+
 HOOKS = sorted(
     name for name in dir(keras.callbacks.Callback) if name.startswith(("on_", "set_"))
 )

@@ -201,20 +201,21 @@ MODES = [c for c in CASES if c.method != "predict" and "stops" not in c.value][:
 WIDE = [case for case in CASES if case not in QUICK]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("case", QUICK, ids=str)
 def test_an_argument_means_what_keras_means_or_is_rejected(case: Case) -> None:
     check(case)
 
 
-@pytest.mark.long
+@pytest.mark.wide
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("case", WIDE, ids=str)
 def test_every_argument_means_what_keras_means(case: Case) -> None:
     check(case)
 
 
-@pytest.mark.long
+@pytest.mark.wide
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("mode", [2, "epoch"])
 @pytest.mark.parametrize("case", MODES, ids=str)

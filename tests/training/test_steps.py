@@ -14,6 +14,8 @@ import tensorflow as tf
 import kvt
 from kvt.training import compiled
 
+pytestmark = pytest.mark.long
+
 MODES = [1, 2, 3, "epoch"]
 OPEN = [tf.TensorSpec((None, 4)), tf.TensorSpec((None, 3)), tf.TensorSpec((None,))]
 QUIET = {"shuffle": False, "verbose": 0}
