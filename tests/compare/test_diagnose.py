@@ -470,7 +470,7 @@ ALWAYS = {
     *("initial_weights", "float64", "targets_without_axis", "not_shuffled"),
     *("random_split", "dropout_left_on", "bias_added_with_plus", "softmax_twice"),
     *("sum_instead_of_mean", "last_batch_weighs_less", "log_softmax_by_hand"),
-    *("half_of_l2", "global_clipnorm", "momentum_missing", "epsilon_size"),
+    *("half_of_l2", "global_clipnorm", "momentum_missing"),
     *("steps_off_by_one", "learning_rate", "frozen_moving_averages"),
     *("validation_updates_weights", "mean_of_batch_means"),
 }

@@ -83,6 +83,19 @@ MESSAGES = {
     "results_dir": "it must be a path in quotes; use '' for the committed results",
 }
 
+COUNTS = {  # whole numbers of at least 1, and what to use instead
+    "steps_per_epoch": "use None to go through all of x",
+    "steps": "use None to go through all of x",
+    "validation_steps": "use None to validate on all examples",
+    "validation_batch_size": "use None for that of the training",
+    "validation_freq": "use 1 to validate after every epoch",
+}
+for count, instead in COUNTS.items():
+    GOOD[count] = [1, 7]
+    OUT_OF_RANGE[count] = [0, -1]
+    OF_WRONG_TYPE[count] = [1.0, True, "1"]
+    MESSAGES[count] = f"it must be an integer of at least 1; {instead}"
+
 
 def each(values: dict[str, list[Any]]) -> list[Any]:
     return [
