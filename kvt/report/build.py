@@ -18,6 +18,7 @@ from kvt.report.run import Stage, run
 
 PDF = "kvt.pdf"
 PARTS = ("notebooks", *WRITTEN)  # directories beside the pages
+OLD_TITLE = "<title>Keras and TensorFlow, bit for bit</title>"
 CACHE = NOTEBOOKS.parent / "build" / "cache"  # ignored by git
 
 
@@ -78,24 +79,31 @@ def build(
 
 def _reject_foreign(output: Path, notebooks: Path, wanted: Sequence[str]) -> None:
     """Raise FileExistsError if the report would replace what is not a report's."""
-    taken = [name for name in PARTS if (output / name).exists()]
     fix = "the report replaces these; name another directory with --output"
     if notebooks.resolve() == (output / "notebooks").resolve():
         raise FileExistsError(f"{output} holds the notebooks themselves; {fix}")
-    if taken and not (output / INDEX).exists():
-        has = f"{', '.join(taken)}, and no {INDEX} of an earlier report"
-        raise FileExistsError(f"{output} has {has}; {fix}")
-    own = {INDEX, *_listed(output)}
-    foreign = [it for it in wanted if it not in own and (output / it).exists()]
+    listed = _listed(output)
+    own = {*PARTS, PDF, INDEX, *listed} if listed else set()
+    foreign = [
+        name
+        for name in (*PARTS, PDF, *wanted)
+        if name not in own and (output / name).exists()
+    ]
+    failed = [path.name for path in (output / "failed").glob("*")]
+    foreign += [f"failed/{name}" for name in failed if not name.endswith(".ipynb")]
     if foreign:
-        has = f"{', '.join(foreign)}, which the report there does not list"
-        raise FileExistsError(f"{output} has {has}; {fix}")
+        why = "which the report there does not list" if listed else "and no report"
+        raise FileExistsError(f"{output} has {', '.join(foreign)}, {why}; {fix}")
 
 
 def _listed(output: Path) -> list[str]:
-    """Return the pages of the earlier report, as its first page lists them."""
+    """Return the pages of the earlier report, as its first page lists them.
+
+    A report of kvt 0.1.0 has one page, which lists none; its title tells it.
+    """
     index = output / INDEX
-    return pages_of(index.read_text("utf-8")) if index.is_file() else []
+    text = index.read_text("utf-8", errors="replace") if index.is_file() else ""
+    return pages_of(text) or [INDEX] * (OLD_TITLE in text[:4096])
 
 
 def _replace(staging: Path, output: Path, made: Sequence[str]) -> None:

@@ -179,10 +179,10 @@ def test_failed_notebook_keeps_the_old_report_and_its_own_partial_run(
     here.mkdir()
     shutil.copy(FIXTURES / "failures" / "raises.ipynb", here / "01_raises.ipynb")
     output.mkdir()
-    (output / "index.html").write_text("old")
+    (output / "index.html").write_text(OLDER)
     with pytest.raises(ExecutionError, match=r"01_raises\.ipynb .*no such luck"):
         build(here, output, dataset="digits", parameters={})
-    assert (output / "index.html").read_text() == "old"
+    assert (output / "index.html").read_text() == OLDER
     assert sorted(path.name for path in output.iterdir()) == ["failed", "index.html"]
     assert (output / "failed" / "01_raises.ipynb").exists()
 
@@ -226,9 +226,30 @@ def test_directory_that_is_not_a_report_is_never_replaced(
 ) -> None:
     (tmp_path / "reports" / part).mkdir(parents=True)
     (tmp_path / "reports" / part / "thesis.csv").write_text("1")
-    with pytest.raises(FileExistsError, match=rf"has {part}, and no index\.html"):
+    with pytest.raises(FileExistsError, match=rf"has {part}, and no report"):
         build(SECTIONS, tmp_path / "reports", dataset="digits", parameters={})
     assert (tmp_path / "reports" / part / "thesis.csv").read_text() == "1"
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["index.html", "kvt.pdf", "failed/data.csv", "provenance.html", "logs/events"],
+)
+def test_another_site_is_never_replaced(tmp_path: Path, part: str) -> None:
+    (tmp_path / part).parent.mkdir(exist_ok=True)
+    (tmp_path / "index.html").write_text("<title>Wines</title>")
+    (tmp_path / part).write_text("of a wine")
+    before = files(tmp_path)
+    with pytest.raises(FileExistsError, match=r"index\.html.*, and no report"):
+        build(SECTIONS, tmp_path, dataset="digits", parameters={})
+    assert files(tmp_path) == before
+
+
+def test_failed_notebooks_alone_are_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "failed").mkdir()
+    (tmp_path / "failed" / "01_line.ipynb").write_text("{}")
+    with pytest.raises(ValueError, match="unknown parameter"):  # past that check
+        build(SECTIONS, tmp_path, dataset="digits", parameters={"nonsense": 1})
 
 
 @pytest.mark.parametrize("name", ["05_line", "05_index", "05_provenance"])

@@ -23,6 +23,7 @@ from tests.report.pages import code, markdown, written
 pytestmark = pytest.mark.long
 
 SECTIONS = Path(__file__).parents[1] / "fixtures" / "sections"
+OLDER = '<meta name="kvt-pages" content="index.html">'
 NAMES = ("01_line", "02_digits", "08_comparison")
 KVT = "import sys; from kvt.cli import main; sys.exit(main())"
 LIMIT = 60  # seconds for a process to get somewhere; it takes a few
@@ -72,7 +73,7 @@ def place(tmp_path: Path) -> Path:
     """A directory with the tiny notebooks and an old report."""
     shutil.copytree(SECTIONS, tmp_path / "notebooks")
     (tmp_path / "reports").mkdir()
-    (tmp_path / "reports" / "index.html").write_text("old")
+    (tmp_path / "reports" / "index.html").write_text(OLDER)
     return tmp_path
 
 
@@ -231,7 +232,7 @@ def test_run_that_the_report_rejects_is_not_cached(
         with pytest.raises(ValueError, match="stderr: a warning"):
             report(place)
         assert told(capsys)["03_noisy"] == "ran"
-    assert (place / "reports" / "index.html").read_text() == "old"
+    assert (place / "reports" / "index.html").read_text() == OLDER
 
 
 def test_run_whose_inputs_changed_meanwhile_is_not_cached(place: Path) -> None:
@@ -263,7 +264,7 @@ def test_failed_notebook_is_named_and_the_others_are_cached(
         "failed/03_worse.ipynb",
         "index.html",
     ]
-    assert (place / "reports" / "index.html").read_text() == "old"
+    assert (place / "reports" / "index.html").read_text() == OLDER
     for name in ("00_bad", "03_worse"):
         (place / "notebooks" / f"{name}.ipynb").unlink()
     assert not [name for name in report(place) if name.startswith("failed")]
@@ -358,7 +359,7 @@ def test_signal_even_twice_ends_every_kernel_and_keeps_the_old_report(
         "kvt: interrupted; nothing was replaced\n",
     )
     assert not any(map(alive, processes))
-    assert files(place / "reports") == {"index.html": b"old"}
+    assert files(place / "reports") == {"index.html": OLDER.encode()}
     assert [path.name for path in (place / "reports").iterdir()] == ["index.html"]
 
 
@@ -370,7 +371,7 @@ def test_kernels_end_when_the_report_is_killed(
     _, said = running.communicate(timeout=LIMIT)
     assert not said
     until(lambda: not any(map(alive, processes)))
-    assert (place / "reports" / "index.html").read_text() == "old"
+    assert (place / "reports" / "index.html").read_text() == OLDER
 
 
 def test_processes_end_although_worker_and_kernel_are_stuck(
