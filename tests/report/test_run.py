@@ -293,7 +293,7 @@ def hanging(place: Path) -> Iterator[tuple[Path, "subprocess.Popen[str]", list[i
     for name in ("01_line", "02_digits"):
         (place / "notebooks" / f"{name}.ipynb").unlink()
     for number, mark in enumerate(marks):
-        path = place / "notebooks" / f"0{number + 3}_hangs.ipynb"
+        path = place / "notebooks" / f"0{number + 3}_hangs_{number}.ipynb"
         written(path, markdown("# Hangs"), code(HANGS.format(mark=str(mark))))
     words = ["report", "--dataset", "digits", "--jobs", "2"]
     for option, name in (("notebooks",) * 2, ("output", "reports"), ("cache",) * 2):
