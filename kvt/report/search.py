@@ -20,11 +20,13 @@ _WITHIN_WORDS = re.compile(r"</?(?:a|b|code|em|i|span|strong|wbr)\b[^>]*>")
 _TAG = re.compile(r"<[^>]*>")
 _WORD = re.compile(r"(?![0-9a-f]{6,}\b)[^\W\d]\w{1,39}")  # no hash
 # Words of nearly every part: nobody finds anything by them.
-_COMMON = frozenset(
-    "a after all also an and are as at be because been before but by can do does each "
-    "for from had has have here how if in into is it its may more no not of on one only "
-    "or other own same so than that the their them then there these they this to two "
-    "was were what when where which who with you your code lines line return".split()
+_COMMON = (
+    " a after all also an and are as at be because been before but by can do does"
+    " each for from had has have here how if in into is it its may more no not of"
+    " on one only or other own same so than that the their them then there these"
+    " they this to two was were what when where which who with you your code lines"
+    " line return"
+    " "
 )
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -62,7 +64,7 @@ def _text(markup: str) -> str:
 
 
 def _words(markup: str) -> list[str]:
-    return [w for w in _WORD.findall(_text(markup).lower()) if w not in _COMMON]
+    return [w for w in _WORD.findall(_text(markup).lower()) if f" {w} " not in _COMMON]
 
 
 def _packed(places: list[int]) -> str:
