@@ -963,7 +963,7 @@ def test_print_shows_all_code_whatever_is_folded(visit: Visit) -> None:
     tab.emulate_media(media="print")
     for name in ("keras", "tf2", "tf1"):
         assert visible(tab, f".dialect.{name} pre.code") == 4
-    printed = "pre.code:not(.aside *, .helpers *)"
+    printed = "pre.code:not(.aside *, .helpers *, .rerun *)"
     assert visible(tab, printed) == tab.locator(printed).count()
     assert visible(tab, "#line-inner") == 1
     for chrome in (".bar", "#found", ".copy", ".anchor", ".skip", ".turn", ".aside"):

@@ -6,8 +6,12 @@
   const MOST = 12; // results shown
   const WORD = /[\p{L}\p{N}_]+/gu;
   const LEFT_OUT = new Set(
-    "a an and are as at be by can do does for from how i in is it my of on or the to use"
-      .concat(" what when which why with you")
+    [
+      "a an and are as at be been but by can do does each for from has have how i",
+      "if in into is it its my of on one or so than that the their them then",
+      "there these they this to use was were what when which why with you",
+    ]
+      .join(" ")
       .split(" "),
   );
   // What readers ask for, and the words of the report for it.
