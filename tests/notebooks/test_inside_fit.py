@@ -267,7 +267,6 @@ def shown() -> set[str]:
 LEFT_OUT = {
     "BatchStream",
     "OrderedBatches",
-    "Shaped",
     "as_array",
     "batch_totals",
     "examples_in",
