@@ -38,5 +38,7 @@ def test_browser_that_does_not_print_is_named_with_its_message(
 
 def test_report_without_a_pdf_deletes_an_older_one(tmp_path: Path) -> None:
     (tmp_path / "kvt.pdf").write_text("of an older report")
+    listed = '<meta name="kvt-pages" content="index.html">'
+    (tmp_path / "index.html").write_text(listed)
     build(SECTIONS, tmp_path, dataset="digits", parameters={})
     assert not (tmp_path / "kvt.pdf").exists()
