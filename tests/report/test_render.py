@@ -10,6 +10,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from kvt.report import render, search
 from kvt.report.markdown import highlight_python, to_mathml
 from kvt.report.merge import RenderError, command
 from kvt.report.parameters import Parameter
@@ -596,3 +597,10 @@ def test_provenance_is_shown() -> None:
     text = page(executed())
     for fact in ("the digits, as asked for", "5eed", "Z80", "unknown"):
         assert fact in text
+
+
+def test_the_search_drops_the_same_words_from_its_index_and_from_questions() -> None:
+    script = (render.TEMPLATES / "report" / "search.js").read_text("utf-8")
+    listed = script.partition("const LEFT_OUT")[2].partition("]")[0]
+    dropped = " ".join(re.findall(r'"([^"]*)"', listed)).split()
+    assert dropped == search._COMMON.split()
