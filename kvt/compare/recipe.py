@@ -118,6 +118,12 @@ class Training:
         other.recipe = recipe
         return other
 
+    def lasting(self, epochs: int) -> "Training":
+        """Return this training with another number of epochs."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, epochs=epochs)
+        return other
+
     def run(self, *seeds: int) -> dict[int, Trained]:
         """Train once from each start, or from those of `seeds`; return results by seed.
 

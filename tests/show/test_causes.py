@@ -20,7 +20,10 @@ def cause(
         for seed, last in enumerate(seeds)
     }
     equal: Any = SimpleNamespace(trained=trained)
-    return Cause("A cause", "a", equal, "start", print, list(effects), of_the_machine)
+    training: Any = None
+    return Cause(
+        "A cause", "a", equal, "start", print, training, [*effects], of_the_machine
+    )
 
 
 def sizes(effect: Effect, *, of_the_machine: bool = False) -> dict[str, str]:
