@@ -4,31 +4,18 @@ import ast
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from kvt.compare.effects import ROUNDING, STAGES, Cause, seeds_differ, stage
-from kvt.compare.pairs import EqualPair
 from kvt.show.sources import Markdown, beside, code
 from kvt.show.tables import Table
 
 NOTEBOOK = "09_why_results_differ.ipynb"
 BELOW = f"< 1e{math.log10(ROUNDING):.0f}"
 Part = Callable[..., Any]
-
-
-def equal_pairs(found: Mapping[str, EqualPair]) -> Table:
-    """Return the pairs that were proven equal, and what they learned."""
-    rows = []
-    for name, equal in found.items():
-        tests = [one.test for one in equal.trained.values()]
-        metric = "accuracy" if "accuracy" in tests[0] else "loss"
-        reached = sorted(test[metric] for test in tests)
-        spread = f"{metric} {reached[0]:.2f} to {reached[-1]:.2f}"
-        rows.append([name, spread, str(len(tests)), "0"])
-    return Table(["pair", "on the test set", "seeds", "bits that differ"], rows, 2)
 
 
 def source(*functions: Part) -> Markdown:
@@ -84,11 +71,6 @@ def _within_seeds(cause: Cause) -> str:
         return ""
     is_within = all(_median(cause, name) <= size for name, size in spread.items())
     return f"seeds differ by {spread['accuracy']:.1f} points" if is_within else ""
-
-
-def no_effect(names: Sequence[str]) -> Table:
-    """Return the switches that were verified to change nothing."""
-    return Table(["suspected", "bits that differ"], [[name, "0"] for name in names])
 
 
 def ranking(causes: Iterable[Cause]) -> Table:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,7 +188,7 @@ def test_steps_are_compiled_again_only_for_parts_inside_them(pair: GetPair) -> N
     assert training.changed(reduce=total).train_step is not training.train_step
 
 
-@pytest.mark.parametrize("part", sorted(recipe.OUTSIDE_STEPS - {"environment"}))
+@pytest.mark.parametrize("part", sorted(recipe.OUTSIDE_STEPS))
 def test_shared_steps_give_the_bits_of_compiled_ones(part: str, pair: GetPair) -> None:
     training, seed = pair("network").training, SEEDS[0]
     changes = {
@@ -298,37 +297,6 @@ def test_what_stays_tiny_is_rounding_wherever_it_shows() -> None:
 def test_first_batches_and_first_steps_are_rounding_until_they_are_not() -> None:
     late = Effect(0, 1e-7, 1e-8, 0.1, 0.1, 1.0, 3)
     assert effects.stage([late]) == "in later weights"
-
-
-# Another process
-
-
-def test_a_variable_of_the_environment_starts_another_process(
-    pair: GetPair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = pair("linear regression")
-    tasks = []
-    answer = recipe._elsewhere
-    monkeypatch.setattr(
-        recipe, "_elsewhere", lambda *task: tasks.append(task) or answer(*task)
-    )
-    trained = found.training.changed(environment=lambda: {"KVT_HERE": "no"}).run()
-    assert [task[0] for task in tasks] == [{"KVT_HERE": "no"}]
-    for seed in SEEDS:
-        assert pairs.differences(found.trained[seed], trained[seed]) == []
-
-
-def test_a_process_that_fails_says_why(pair: GetPair, tmp_path: Path) -> None:
-    found = pair("linear regression").training
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('a broken one')")
-    with pytest.raises(RuntimeError, match="ImportError: a broken one"):
-        recipe._elsewhere(
-            {"PYTHONPATH": str(tmp_path)},
-            found.recipe,
-            found.examples,
-            found.settings,
-            found.starts,
-        )
 
 
 # Switches without effect

@@ -27,8 +27,8 @@ SMALL = {
     "seed": 3,
     "seeds": 2,
 }
-# XLA and another process take seconds: nbval measures them when it runs the notebook.
-SLOW = {"XLA", "Different processor"}
+# XLA takes seconds: nbval measures it when it runs the notebook.
+SLOW = {"XLA"}
 GROUPS = [
     "Initial weights",
     "Inputs and targets",
@@ -222,7 +222,7 @@ def test_few_causes_may_show_nothing() -> None:
         for name, (_, call) in MEASURED.items()
         if any(word.arg == "of_the_machine" for word in call.keywords)
     }
-    assert flagged == {"Gated gradients", "Different processor"}
+    assert flagged == {"Gated gradients"}
 
 
 def test_added_cells_are_enough_to_be_ranked_and_listed(
