@@ -117,8 +117,8 @@ def run(options: argparse.Namespace) -> int:
     output: Path = options.output or Path(f"{notebook.stem}.executed.ipynb")
     if output.resolve() == notebook.resolve():
         raise ValueError(f"{output} is the notebook itself; choose another with -o")
-    if output.is_dir():
-        raise ValueError(f"{output} is a directory; name a file with -o")
+    if output.exists() and not output.is_file():
+        raise ValueError(f"{output} is not a file; name a file with -o")
     keras_settings.check()
     read = notebooks.read(notebook)
     try:

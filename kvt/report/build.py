@@ -1,6 +1,7 @@
 """The report: plan all notebooks, run them, render the pages, replace older ones."""
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from kvt.report.run import Stage, run
 
 PDF = "kvt.pdf"
 FAILED = "failed"
+NAMES = "names"  # the file in a room with the names of the new report's parts
 PARTS = ("notebooks", *WRITTEN)  # directories beside the pages
 OLD_TITLE = "<title>Keras and TensorFlow, bit for bit</title>"
 CACHE = (  # ignored by git; without a checkout, the user's
@@ -60,14 +62,14 @@ def build(
     chapters = read(notebooks)
     wanted = [INDEX] if single_file else names(chapters)
     target = output.resolve()
-    _reject_foreign(target, notebooks, wanted)
     check_directory(cache)
     keras_settings.check()
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
     name, reason = resolve(dataset)
     chapters = plan(chapters, name, parameters)
-    print(f"data set: {reason}", flush=True)
     with _room(target) as room:
+        _reject_foreign(target, notebooks, wanted)
+        print(f"data set: {reason}", flush=True)
         new = room / "new"
         for part in PARTS:
             (new / part).mkdir(parents=True)
@@ -90,17 +92,20 @@ def build(
 @contextlib.contextmanager
 def _room(output: Path) -> Iterator[Path]:
     """Give a room beside the report, or in it if nothing can be moved in from there."""
+
+    def enter(home: Path) -> Path:
+        undo = functools.partial(_undo, output)
+        return stack.enter_context(files.room(home, output, rescue=undo))
+
     with contextlib.ExitStack() as stack:
         room = None
         try:
-            room = stack.enter_context(files.room(output.parent, output.name))
+            room = enter(output.parent)
         except FileExistsError:
             raise  # another command
         except OSError:
             pass  # the parent belongs to somebody else
-        if room is None or not _reaches(room, output):
-            room = stack.enter_context(files.room(output, output.name))
-        yield room
+        yield room if room and _reaches(room, output) else enter(output)
 
 
 def _reaches(room: Path, output: Path) -> bool:
@@ -152,7 +157,8 @@ def _replace(new: Path, output: Path, ours: Collection[str]) -> None:
 
     Files of others beside the old report stay. With directories of others, or where
     someone works in the old one, the parts of the report (`ours`) are moved one by one,
-    the first page last; if a move fails, those before it are undone.
+    the first page last. If a move fails, those before it are undone; if the command is
+    killed, the next one undoes them.
     """
     if not output.exists():
         new.replace(output)
@@ -165,15 +171,29 @@ def _replace(new: Path, output: Path, ours: Collection[str]) -> None:
             shutil.copystat(output, new)
             files.exchange(new, output)
             return
-    old = new.with_name("old")
+    room, old = new.parent, new.with_name("old")
+    files.write(room / NAMES, "\n".join(it.name for it in new.iterdir()).encode())
     old.mkdir()
-    with contextlib.ExitStack() as undo:
+    try:
         for name in sorted(ours, key=lambda name: (name == INDEX, name)):
             for source, target in ((output, old), (new, output)):
                 if os.path.lexists(source / name):
                     (source / name).replace(target / name)
-                    undo.callback((target / name).replace, source / name)
-        undo.pop_all()
+        old.replace(room / "replaced")  # from here on, there is nothing to undo
+    except BaseException:
+        _undo(output, room)
+        raise
+
+
+def _undo(output: Path, room: Path) -> None:
+    """Put the parts of the old report back, if its replacement was stopped halfway."""
+    old, new = room / "old", room / "new"
+    if old.is_dir():
+        for name in (room / NAMES).read_text("utf-8").split("\n"):
+            if os.path.lexists(output / name) and not os.path.lexists(new / name):
+                (output / name).replace(new / name)
+        for path in old.iterdir():
+            path.replace(output / path.name)
 
 
 def _holds_only_files(output: Path, ours: Collection[str]) -> bool:

@@ -147,7 +147,7 @@ def store(directory: Path, name: str, key: str, entry: Cached) -> None:
 
     Other commands that use the cache wait meanwhile.
     """
-    with files.room(directory, "entry", waits=True) as room:
+    with files.room(directory, directory, waits=True) as room:
         if not (directory / MARK).exists():
             files.replace(directory / MARK, MARKED.encode(), room)
         files.replace(directory / f"{name}-{key}", _packed(entry, key), room)

@@ -124,7 +124,8 @@ def _local(settings: Workplace, stack: ExitStack) -> Client:
 
     The stack ends it.
     """
-    stack.enter_context(dask.config.set(LOCAL))
+    place = {"temporary-directory": str(settings.directory)}
+    stack.enter_context(dask.config.set({**LOCAL, **place}))
     cluster = stack.enter_context(
         LocalCluster(
             n_workers=settings.jobs,
@@ -136,7 +137,6 @@ def _local(settings: Workplace, stack: ExitStack) -> Client:
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
             security=True,  # or any user of this machine could run code
-            local_directory=str(settings.directory),
         )
     )
     client = stack.enter_context(Client(cluster, set_as_default=False))

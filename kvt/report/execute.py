@@ -68,9 +68,10 @@ def execute(
     notebook goes to `failed`, `output` stays as it was.
     """
     text = notebooks.dumps(notebooks.read(notebook))
+    output = output.resolve()  # what a link points to
     bar = sys.stderr.isatty() and {"desc": notebook.stem}
     started = time.perf_counter()
-    with files.room(output.parent, output.name) as room, guarded() as guard:
+    with files.room(output.parent, output) as room, guarded() as guard:
         text, problem = run_cells(
             text, parameters, guard, cwd=cwd, timeout=timeout, bar=bar
         )

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 try:
@@ -18,17 +18,23 @@ HERE, EXCHANGE = -100, 2  # renameat2's numbers for the current directory and fo
 
 
 @contextlib.contextmanager
-def room(home: Path, name: str, *, waits: bool = False) -> Iterator[Path]:
-    """Give an empty directory in `home`, for what is not whole yet, and delete it.
+def room(
+    home: Path,
+    output: Path,
+    *,
+    waits: bool = False,
+    rescue: Callable[[Path], None] = lambda _: None,
+) -> Iterator[Path]:
+    """Give an empty directory in `home`, for parts of an output, and delete it.
 
-    Also deletes the rooms that killed commands left. Raises FileExistsError while
-    another command has the room of this name, or waits for it.
+    Also deletes the rooms that killed commands left; `rescue` looks through that of the
+    same output before. Raises FileExistsError while another command has it, or `waits`.
     """
     home.mkdir(parents=True, exist_ok=True)
-    own = home / f"{PREFIX}{name}"
-    for left in {*home.glob(f"{PREFIX}*"), own}:
+    own = home / f"{PREFIX}{output.name}"
+    for left in home.glob(f"{PREFIX}*"):
         # Ours, and nobody's any more. What is locked, or another user's, stays.
-        if left.is_dir() and not left.is_symlink():
+        if left != own and left.is_dir() and not left.is_symlink():
             with contextlib.suppress(OSError), _entered(left):
                 shutil.rmtree(left, ignore_errors=True)
     with contextlib.ExitStack() as stack:
@@ -36,10 +42,16 @@ def room(home: Path, name: str, *, waits: bool = False) -> Iterator[Path]:
             stack.enter_context(_entered(own, waits))
         except BlockingIOError:
             raise FileExistsError(
-                f"another kvt command is writing {home / name}; wait for its end, or "
+                f"another kvt command is writing {output}; wait for its end, or "
                 "name another place with --output"
             ) from None
         stack.callback(shutil.rmtree, own, ignore_errors=True)
+        rescue(own)
+        for path in own.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != LOCK:
+                path.unlink()
         yield own
 
 

@@ -82,7 +82,7 @@ class Sweep:
         ValueError and FileExistsError reject invalid input before the first run.
         """
         self._check()
-        with files.room(self.output, self.output.name) as room:
+        with files.room(self.output, self.output) as room:
             for part in ("runs", "results"):
                 (self.output / part).mkdir(exist_ok=True)
             mark = _json({"notebook": self.path.name})
