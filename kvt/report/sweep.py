@@ -6,6 +6,7 @@ never run again. The run's name is a hash of all that decides its results.
 
 import contextlib
 import csv
+import functools
 import hashlib
 import importlib
 import io
@@ -113,16 +114,16 @@ class Sweep:
 
     def _names(self) -> dict[str, Values]:
         """Return the runs' values by name: a hash of all that decides the results."""
-        keys: dict[object, str] = {}
+        modules, defaults = notebooks.modules(self.path), self._defaults
+
+        @functools.cache
+        def key(**dataset: Value) -> str:
+            return cache.key(self.path.stem, self.notebook, dataset, modules)
 
         def name(values: Values) -> str:
-            dataset = values.get("dataset", self._defaults.get("dataset"))
-            if dataset not in keys:
-                every = {} if dataset is None else {"dataset": dataset}
-                modules = notebooks.modules(self.path)
-                key = cache.key(self.path.stem, self.notebook, every, modules)
-                keys[dataset] = key
-            text = json.dumps([keys[dataset], values], sort_keys=True)
+            every = defaults | values
+            own = key(**{k: v for k, v in every.items() if k == "dataset"})
+            text = json.dumps([own, values], sort_keys=True)
             return hashlib.sha256(text.encode()).hexdigest()[:16]
 
         return {name(values): values for values in self.grid}

@@ -178,14 +178,9 @@ def facts() -> dict[str, str]:
 
 def fingerprint(dataset: str) -> dict[str, str]:
     """Return what has to be the same on a worker: kvt, lock, Python, packages, data."""
-    sources = {
-        path.relative_to(cache.KVT).as_posix(): path.read_bytes()
-        for path in sorted(cache.KVT.rglob("*"))
-        if path.suffix in (".py", ".mplstyle")
-    }
     lock = cache.LOCK.read_bytes() if cache.LOCK.exists() else b""
     return {
-        "kvt": _digest(repr(sources).encode()),
+        "kvt": _digest(repr(cache.source()).encode()),
         "lock": _digest(lock),
         "Python": platform.python_version(),
         "packages": _digest(repr(cache.installed()).encode()),
