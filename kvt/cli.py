@@ -66,14 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(problem: Exception) -> str:
-    """Return an error's message, each of its lines cut to what a screen can show."""
+    """Return an error's message; a line longer than a screen loses its middle."""
     text = str(problem)
     if isinstance(problem, OSError) and problem.errno:
-        path = problem.filename2 or problem.filename
-        text = f"{path}: {problem.strerror}" if path else str(problem.strerror)
+        path = problem.filename2 or problem.filename or "the current directory"
+        text = f"{path}: {problem.strerror}"
         text += f"; {FIXES.get(problem.errno, 'try again, or name another place')}"
-    lines = (line[:1_000] + "…" * (len(line) > 1_000) for line in text.splitlines())
-    return "\n".join(lines)
+    return "\n".join(
+        line if len(line) <= 1_000 else f"{line[:600]}…{line[-300:]}"
+        for line in text.splitlines()
+    )
 
 
 def _interrupt(number: int, _: object) -> NoReturn:

@@ -1,6 +1,7 @@
 """Grid: the runs of a sweep, from lists of values or from a table, each one checked."""
 
 import csv
+import io
 import itertools
 import json
 import math
@@ -119,11 +120,16 @@ def _rows(table: Path) -> list[dict[str, Any]]:
                 '[{"learning_rate": 0.1, "seed": 1}]'
             )
     elif table.suffix.lower() == ".csv":
-        rows = list(csv.DictReader(text.splitlines()))
-        for number, row in enumerate(rows, start=2):
-            if None in row or None in row.values():
+        try:
+            header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        except (csv.Error, ValueError) as problem:
+            raise ValueError(f"{table} is not CSV with a header: {problem}") from None
+        rows = [dict(zip(header, line, strict=False)) for line in lines if line]
+        for number, line in enumerate(lines, start=2):
+            if line and len(line) != len({*header}):
                 raise ValueError(
-                    f"{table}, line {number}: it must have as many values as the header"
+                    f"{table}, line {number}: it must have as many values as the "
+                    "header has different names"
                 )
     else:
         raise ValueError(f"{table} is neither .csv nor .json; name the file like one")

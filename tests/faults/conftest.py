@@ -16,9 +16,8 @@ def place(tmp_path: Path, record_property: Any) -> Iterator[Place]:
     made = Place(tmp_path)
     yield made
     for running in made.started:
-        if running.poll() is None:
+        with running:  # closes its pipes, and waits
             running.kill()
-            running.communicate()
     end = time.monotonic() + SECONDS
     while (left := made.family()) and time.monotonic() < end:
         time.sleep(0.02)
