@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,24 @@ def pytest_collection_finish() -> None:
     """
     gc.freeze()
     gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many faults tests/faults tried, and what they left or lost."""
+    stats = terminalreporter.stats
+    failed = {it.nodeid for kind in ("failed", "error") for it in stats.get(kind, ())}
+    counts: Counter[str] = Counter()
+    for report in stats.get("", []) + stats.get("error", []):
+        if report.when == "teardown" and "faults" in report.keywords:
+            found = dict(report.user_properties)
+            counts.update(found)
+            counts["survived"] += found.get("tried", 0) * (report.nodeid not in failed)
+    if counts:
+        terminalreporter.write_sep("-", "faults")
+        terminalreporter.write_line(
+            f"{counts['tried']} tried, {counts['survived']} survived, "
+            f"{counts['processes']} processes left, {counts['lost']} files lost"
+        )
 
 
 @pytest.fixture(scope="session")

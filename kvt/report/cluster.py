@@ -13,7 +13,6 @@ import queue
 import re
 import signal
 import socket
-import tempfile
 import time
 import uuid
 from collections import Counter, deque
@@ -30,7 +29,7 @@ from distributed import CancelledError, Client, Future, KilledWorker, LocalClust
 
 from kvt.data.quietly import quiet
 from kvt.report import worker
-from kvt.report.guard import alive
+from kvt.report.guard import SIGNALS, alive
 from kvt.report.worker import Ended, Prepared, Task
 
 LOCAL: dict[str, Any] = {
@@ -49,7 +48,6 @@ LOCAL: dict[str, Any] = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.daemon": True,
 }
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")  # Windows lacks the last two
 LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado")
 LOST = "lost its worker process"
 SECONDS = 5.0  # for processes to end
@@ -126,12 +124,8 @@ def _local(settings: Workplace, stack: ExitStack) -> Client:
 
     The stack ends it.
     """
-    directory = stack.enter_context(
-        tempfile.TemporaryDirectory(
-            dir=settings.directory, prefix=".kvt-", ignore_cleanup_errors=True
-        )
-    )
-    stack.enter_context(dask.config.set(LOCAL))
+    place = {"temporary-directory": str(settings.directory)}
+    stack.enter_context(dask.config.set({**LOCAL, **place}))
     cluster = stack.enter_context(
         LocalCluster(
             n_workers=settings.jobs,
@@ -143,7 +137,6 @@ def _local(settings: Workplace, stack: ExitStack) -> Client:
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
             security=True,  # or any user of this machine could run code
-            local_directory=directory,
         )
     )
     client = stack.enter_context(Client(cluster, set_as_default=False))
@@ -171,13 +164,12 @@ def _signals_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    numbers = [getattr(signal, name) for name in SIGNALS]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     # A process of Python's, which would print what Dask's processes leave if they are
     # killed. Starting it unblocks two of the signals, so it is started now.
     with quiet():
         multiprocessing.resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -389,8 +381,9 @@ class Fleet:
             return
         if self.rejected:
             raise ConnectionError(
-                "no worker of the cluster can be used; make them like this machine, "
-                "or take them with --allow-different"
+                "no worker of the cluster can be used; make them like this machine "
+                "(kvt sweep takes them with --allow-different, and marks their runs; "
+                "a report has one environment)"
             )
         if waited > PATIENCE and not self.settings.address:
             raise ConnectionError(f"no worker started within {PATIENCE:.0f} s")

@@ -6,6 +6,8 @@ Modules of the report get nbformat from here, because it takes care to import.
 import sys
 from pathlib import Path
 
+from kvt.report import files
+
 # jsonschema, under nbformat, would import this package to check IRIs, which no notebook
 # has; the package builds a grammar meanwhile: 1.2 s of each start. None: not installed.
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
@@ -71,6 +73,11 @@ def _check(cell: NotebookNode) -> None:
             )
 
 
+def modules(path: Path) -> dict[str, bytes]:
+    """Return the modules beside a notebook, which it may import, by file name."""
+    return {it.name: it.read_bytes() for it in sorted(path.parent.glob("*.py"))}
+
+
 def loads(text: str) -> NotebookNode:
     """Return the notebook in a text that this package has written before."""
     return nbformat.v4.reads(text)  # type: ignore[no-any-return, no-untyped-call]
@@ -78,12 +85,12 @@ def loads(text: str) -> NotebookNode:
 
 def dumps(notebook: NotebookNode) -> str:
     """Return the text of a notebook's file."""
-    return str(nbformat.v4.writes(notebook))  # type: ignore[no-untyped-call]
+    return f"{nbformat.v4.writes(notebook)}\n"  # type: ignore[no-untyped-call]
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook's file."""
-    path.write_text(f"{dumps(notebook)}\n", encoding="utf-8")
+    files.write(path, dumps(notebook).encode())
 
 
 def tags(cell: NotebookNode) -> set[str]:

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 from urllib.parse import unquote
@@ -106,13 +107,24 @@ def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
     }
 
 
+class _Exporter(HTMLExporter):
+    """Uses nbconvert's own templates; JUPYTER_PATH may have others of their names."""
+
+    def get_prefix_root_dirs(self) -> list[str]:
+        """Return the directory that has nbconvert/templates."""
+        known = distribution("nbconvert").files or []
+        base = next(it for it in known if it.match("templates/base/null.j2"))
+        return [str(Path(str(base.locate())).resolve().parents[3])]
+
+
 def _exporter(parts: Sequence[Page]) -> HTMLExporter:
     config = Config()
     config.NbConvertBase.display_data_priority = SHOWN
     # Each would copy and check the notebook, and none would change it.
     config.HTMLExporter.default_preprocessors = []
-    return HTMLExporter(  # type: ignore[no-untyped-call]
+    return _Exporter(  # type: ignore[no-untyped-call]
         template_name="report",
+        template_data_paths=[],
         extra_template_basedirs=[str(TEMPLATES)],
         filters=_filters(parts),
         config=config,
