@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
@@ -25,6 +26,13 @@ _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.
 # Names, operators, punctuation and space have the text's own color, and need no
 # element: a quarter of a page's code would be markup.
 _PLAIN = re.compile(r'<span class="[nopw]">(.*?)</span>', re.DOTALL)
+
+# The page's own ids: a section's may not be one, nor the beginning of one.
+_PAGE = {
+    *("title", "main", "contents", "search", "found", "fold", "theme", "beside"),
+    *("start", "figure", "helpers", "break", "jobs"),
+}
+_MARK = re.compile(r"run-again|(?:idea|keras|tf2|tf1)-\d+")
 
 # What a formula may become in MathML, which browsers draw without a script or font.
 _UNKNOWN_MACRO = re.compile(r"\\[A-Za-z]+")
@@ -62,7 +70,7 @@ class Outline:
         there = self.headings.setdefault(section, [])
         above = [each for each in there if each.wanted < wanted] or there[:1]
         level = min(above[-1].level + 1, 6) if above else 2
-        name = f"{section}-{slug(text)}" if there else section
+        name = _heading_id(section, text) if there else section
         taken = {heading.id for all_ in self.headings.values() for heading in all_}
         more = (f"{name}-{count}" for count in itertools.count(2))
         own = name if name not in taken else next(it for it in more if it not in taken)
@@ -72,13 +80,20 @@ class Outline:
     def address(self, section: str, fragment: str, seen_from: str) -> str:
         """Return the link to a section, or to its heading, from a page's file."""
         file = self.files[section]
-        target = f"{section}-{slug(fragment)}" if fragment else section
+        target = _heading_id(section, fragment) if fragment else section
         return f"#{target}" if file == seen_from else f"{file}#{target}"
 
 
 def section_id(name: str) -> str:
     """Return the id of a notebook's section: 03_some_network → some-network."""
-    return slug(re.sub(r"^\d+_", "", name).replace("_", " "))
+    own = slug(re.sub(r"^\d+[_\W]", "", name).replace("_", " "))
+    return f"{own}-chapter" if own in _PAGE else own
+
+
+def _heading_id(section: str, text: str) -> str:
+    """Return the id of a heading, which is none of those that the page itself gives."""
+    own = slug(text)
+    return f"{section}-{own}-heading" if _MARK.fullmatch(own) else f"{section}-{own}"
 
 
 def slug(text: str) -> str:
@@ -89,6 +104,12 @@ def slug(text: str) -> str:
 def plain(markup: str) -> str:
     """Return markup's text."""
     return html.unescape(re.sub(r"<[^>]*>", "", markup))
+
+
+def breakable(markup: str) -> str:
+    """Allow lines to end within long words, which paper would cut."""
+    word = re.compile(r"[^\s<>&]{60,}(?=[^<>]*(?:<|$))")
+    return word.sub(lambda it: "<wbr>".join(re.findall(".{1,20}", it[0])), markup)
 
 
 @functools.cache  # the same code is shown in several places
@@ -160,7 +181,7 @@ class _PageRenderer(IPythonRenderer):
         )
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        notebook = re.fullmatch(r"(?:\./)?(\w+)\.ipynb(?:#(.*))?", url)
+        notebook = re.fullmatch(r"(?:\./)?([^/#]+)\.ipynb(?:#(.*))?", unquote(url))
         if notebook:  # in the report, notebooks are sections
             section = section_id(notebook[1])
             if section not in self.outline.files:
@@ -183,9 +204,9 @@ class _PageRenderer(IPythonRenderer):
         return f'<div class="{classes}">{name}{source}</div>\n'
 
     def table(self, text: str) -> str:
-        return (
-            f'<div class="table" tabindex="0"><table>\n{_labeled(text)}</table></div>\n'
-        )
+        rows = breakable(_labeled(text))
+        table = f'<table class="labeled">\n{rows}</table>'
+        return f'<div class="table" tabindex="0">{table}</div>\n'
 
     def table_cell(self, text: str, align: str = "", head: bool = False) -> str:
         # mistune would write a style attribute, which the page's policy blocks.

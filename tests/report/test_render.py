@@ -252,7 +252,7 @@ def test_comparison_opens_the_report_with_its_code_folded() -> None:
     )
     assert "a_table" not in shown
     assert "a_table" in aside
-    assert "-p results_dir reports/results" in text
+    assert "-r results_dir reports/results" in text
 
 
 def test_row_puts_each_dialect_with_its_outputs_under_its_name() -> None:
@@ -264,7 +264,7 @@ def test_row_puts_each_dialect_with_its_outputs_under_its_name() -> None:
         code("after = 4"),
     )
     row = re.search(
-        r'<div class="dialects">(.*?)<pre[^>]*><code>[^\n]*after', text, re.S
+        r'<div class="dialects either">(.*?)<pre[^>]*><code>[^\n]*after', text, re.S
     )
     assert row is not None
     parts = re.split(r'<div class="dialect (\w+)">', row[1])
@@ -371,7 +371,7 @@ def test_command_is_quoted_for_the_shell_and_for_papermill() -> None:
     values = {"name": "a b'c", "number": "1e5", "on": True}
     assert command(executed()) == "papermill notebooks/02_digits.ipynb out.ipynb"
     assert command(executed(parameters=known, values=values)).endswith(
-        """ -p name 'a b'"'"'c' -r number 1e5 -p on True"""
+        """ -r name 'a b'"'"'c' -r number 1e5 -p on True"""
     )
 
 

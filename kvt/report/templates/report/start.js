@@ -3,8 +3,7 @@
   "use strict";
 
   const NAMESPACE = "http://www.w3.org/2000/svg";
-  const find = (selector, within = document) => within.querySelector(selector);
-  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const { all, find } = globalThis.kvt;
 
   const element = (name, attributes) => {
     const made = document.createElementNS(NAMESPACE, name);
@@ -39,13 +38,13 @@
     pair.append(threads);
   }
 
-  // Shows a line that is exchanged in the program itself, and the old lines again.
-  function exchange(pane, originals, cause) {
-    for (const [line, nodes] of originals) {
-      line.replaceChildren(...nodes);
+  // Shows a line that is exchanged in the program itself, and the old lines again. A
+  // changed line holds its old one, so that a saved page can show it, too.
+  function exchange(pane, cause) {
+    for (const line of all(".changed", pane)) {
+      line.replaceChildren(...find("template", line).content.childNodes);
       line.classList.remove("changed");
     }
-    originals.clear();
     const [old, instead] = ["del", "ins"].map((name) => all(name, cause));
     old.forEach((before, at) => {
       const line = all(".line", pane).find(
@@ -53,25 +52,26 @@
       );
       if (!line) return; // of a pair of its own
       const indent = line.textContent.match(/^ */)[0];
-      originals.set(line, [...line.childNodes]);
-      const mark = all(".mark", line);
+      const kept = document.createElement("template");
+      kept.content.append(...[...line.childNodes].map((node) => node.cloneNode(true)));
       const nodes = [...instead[at].cloneNode(true).childNodes];
       nodes.at(-1).data = nodes.at(-1).data?.trimEnd(); // the mark is on the same line
-      line.replaceChildren(indent, ...nodes, ...mark, "\n");
+      line.replaceChildren(indent, ...nodes, ...all(".mark", line), "\n", kept);
       line.classList.add("changed");
     });
+    for (const input of all(".cause input"))
+      input.toggleAttribute("checked", cause.contains(input));
   }
 
   addEventListener("DOMContentLoaded", () => {
     const pair = find(".pair");
     if (!pair) return;
     new ResizeObserver(() => connect(pair)).observe(pair);
-    const originals = new Map();
     const pane = find(".dialect.tf2", pair);
     find(".causes")?.addEventListener("change", (event) => {
-      exchange(pane, originals, event.target.closest(".cause"));
+      exchange(pane, event.target.closest(".cause"));
     });
     const chosen = find(".cause :checked"); // a browser may remember the choice
-    if (chosen) exchange(pane, originals, chosen.closest(".cause"));
+    if (chosen) exchange(pane, chosen.closest(".cause"));
   });
 })();
