@@ -1,12 +1,17 @@
 """Which examples are held back for validation, and the order of the others."""
 
+import contextlib
 import math
+from importlib import metadata
 
 import numpy as np
 import numpy.typing as npt
 
 from kvt.data import parameters
 from kvt.data.quietly import quiet
+
+# Keras 3.16 shuffles by the epoch's number, where earlier releases shuffle by the seed.
+FIRST_WITHOUT_SEED = (3, 16)
 
 
 def split(n: int, validation_split: float) -> int:
@@ -24,14 +29,18 @@ def split(n: int, validation_split: float) -> int:
 
 
 def example_order(
-    n: int, seed: int, within_batches_of: int | None = None
+    n: int,
+    seed: int,
+    within_batches_of: int | None = None,
+    release: str | None = None,
 ) -> npt.NDArray[np.int64]:
     """Return the order (n,) in which Keras's `fit(shuffle=True)` visits n examples.
 
-    Keras uses this order after `keras.utils.set_random_seed(seed)`. It depends only on
-    n and the seed, and it is the same in every epoch: Keras shuffles inside a tf.data
-    map, which restarts the same stream of random numbers each time. A batch size
-    `within_batches_of` gives the order of `shuffle="batch"`, which shuffles each batch.
+    Keras uses this order after `keras.utils.set_random_seed(seed)`, in every epoch. Up
+    to Keras 3.15 it depends on n and the seed. In Keras 3.16 it depends on n alone:
+    each seed gives the same order. The order is that of the installed Keras, or of
+    another `release`, such as "3.15". A batch size `within_batches_of` gives the order
+    of `shuffle="batch"`, which shuffles each batch.
     """
     with quiet():
         import tensorflow as tf
@@ -43,10 +52,37 @@ def example_order(
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.random.set_seed(seed)
         rows = tf.compat.v1.placeholder(tf.int64, (None,))
-        shuffled = tf.random.shuffle(rows, seed=0)
+        if follows_seed(release or keras_release()):
+            shuffled = tf.random.shuffle(rows, seed=0)
+        else:  # Keras's seed is [epoch, 0], but its graph is traced in epoch 0
+            shuffled = tf.random.experimental.stateless_shuffle(rows, seed=[0, 0])
         parts = [np.arange(i, min(i + size, n)) for i in range(0, n, size)]
         order = np.concatenate([session.run(shuffled, {rows: part}) for part in parts])
     return order.astype(np.int64)
+
+
+def follows_seed(release: str) -> bool:
+    """Return whether the order depends on the seed in this release of Keras."""
+    major, minor = release.split(".")[:2]
+    return (int(major), int(minor)) < FIRST_WITHOUT_SEED
+
+
+def keras_release() -> str:
+    """Return the release of the installed Keras, without importing it.
+
+    Raises RuntimeError if a nightly and a release are both installed: they overwrite
+    each other's files.
+    """
+    found = {}
+    for name in ("keras", "keras-nightly"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    if len(found) > 1:
+        raise RuntimeError(
+            f"keras {found['keras']} and keras-nightly {found['keras-nightly']} are "
+            "installed in the same folder; uninstall both, then install one of them"
+        )
+    return found.popitem()[1]
 
 
 def check_parts(n: int, n_train: int, validation_split: float) -> None:
