@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kvt.compare.pairs import EqualPair, KerasTraining, differences
+from kvt.compare.pairs import EqualPair, FittedKeras, differences
 from kvt.compare.parity import ParityError
 from kvt.compare.recipe import Trained, Training
 
@@ -131,7 +131,7 @@ def verify_no_effect(
     if change:
         after = of.changed(**change).run(seed)[seed]
     else:
-        in_keras = KerasTraining(equal.pair, of.examples, of.settings, **keras)
+        in_keras = FittedKeras(equal.pair, of.examples, of.settings, **keras)
         after = in_keras.run([seed], of.settings.epochs)[seed]
         # Keras may call back only after several steps.
         after = replace(after, first=before.first, first_loss=before.first_loss)

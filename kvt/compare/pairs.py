@@ -120,7 +120,7 @@ class EqualPair:
 
     name: str
     pair: Pair
-    keras: "KerasTraining"
+    keras: "FittedKeras"
     training: Training  # the raw one
     trained: dict[int, Trained]  # by seed, equal to Keras bit for bit
 
@@ -135,7 +135,7 @@ def prove_equal(
     pair = PAIRS[name]
     settings = replace(settings, **pair.settings)
     examples = load(pair, dataset, train_size, seeds[0])
-    in_keras = KerasTraining(pair, examples, settings)
+    in_keras = FittedKeras(pair, examples, settings)
     expected = in_keras.run(seeds, settings.epochs)
     starts = {seed: pair.state(one.start, seed) for seed, one in expected.items()}
     training = Training(pair.recipe, examples, settings, starts)
@@ -176,7 +176,7 @@ def load(pair: Pair, dataset: str, train_size: int, seed: int) -> data.Data:
     return data.load(dataset, train_size=train_size, **options)
 
 
-class KerasTraining:
+class FittedKeras:
     """A compiled Keras model of a pair; Keras traces its steps once for all runs."""
 
     def __init__(

@@ -135,5 +135,5 @@ def test_causes_are_ranked_by_the_loss_then_by_the_weights() -> None:
 
 def test_near_ties_keep_their_order_in_the_ranking() -> None:
     one, other = (Effect(0, 0, 0, size, 0.5, 0, 0) for size in (0.2101, 0.2102))
-    rows = show.ranking([named("First", one), named("Second", other)]).rows
-    assert [row[0][:6] for row in rows] == ["[First", "[Secon"]
+    rows = show.ranking([named("One", one), named("Two", other)]).rows
+    assert [row[0][:4] for row in rows] == ["[One", "[Two"]
