@@ -98,12 +98,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many faults tests/faults tried, and what they left or lost."""
     stats = terminalreporter.stats
     failed = {it.nodeid for kind in ("failed", "error") for it in stats.get(kind, ())}
+    skipped = {it.nodeid for it in stats.get("skipped", ())}
     counts: Counter[str] = Counter()
     for report in stats.get("", []) + stats.get("error", []):
         if report.when == "teardown" and "faults" in report.keywords:
             found = dict(report.user_properties)
+            tried = 0 if report.nodeid in skipped else found.pop("tried", 1)
             counts.update(found)
-            counts["survived"] += found.get("tried", 0) * (report.nodeid not in failed)
+            counts["tried"] += tried
+            counts["survived"] += tried * (report.nodeid not in failed)
     if counts:
         terminalreporter.write_sep("-", "faults")
         terminalreporter.write_line(

@@ -68,6 +68,7 @@ def build(
     name, reason = resolve(dataset)
     chapters = plan(chapters, name, parameters)
     with _room(target) as room:
+        files.sweep(target, other_than=room)
         _reject_foreign(target, notebooks, wanted)
         print(f"data set: {reason}", flush=True)
         new = room / "new"
