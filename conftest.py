@@ -36,6 +36,8 @@ ROUNDED = {
 # is left with a long file at the end while the other one is idle.
 LONGEST = (
     "test_browser.py",
+    "test_processes.py",
+    "test_files.py",
     "09_why_results_differ.ipynb",
     "test_bit_for_bit.py",
     "10_errors_of_2017.ipynb",
@@ -53,6 +55,7 @@ LONGEST = (
     "test_diagnose.py",
     "test_epochs.py",
     "test_sweep.py",
+    "test_disks.py",
     "test_cluster.py",
     "test_pipelines.py",
     "test_injected_errors.py",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.places import KVT, LIMIT
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 # Stands for .venv/bin/python: notes how it is called.

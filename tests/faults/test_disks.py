@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.places import LIMIT, OLDER, Place
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

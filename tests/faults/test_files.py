@@ -12,7 +12,7 @@ from kvt.report.cache import Cached
 from tests.faults.places import LIMIT, Place
 from tests.report.pages import code, markdown, written
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
 KEY = "a" * 64
 

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.places import LIMIT, Place, until
 from tests.report.sweeps import quick
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def rejected(running: "subprocess.Popen[str]") -> None:

@@ -12,7 +12,7 @@ import pytest
 from kvt.report.guard import SIGNALS
 from tests.faults.places import LIMIT, SECONDS, Place, until
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
 INTERRUPTED = "kvt: interrupted; nothing was replaced\n"
 UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from kvt.report import cluster
+from tests.faults.places import KVT, LIMIT, until
 from tests.report.sweeps import quick
-from tests.report.test_run import KVT, LIMIT, SECTIONS, alive, report, until
+from tests.report.test_run import SECTIONS, alive, report
 from tests.report.test_sweep import swept, table, times
 
 pytestmark = pytest.mark.long

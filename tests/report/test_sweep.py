@@ -19,9 +19,10 @@ import pytest
 from kvt.compare import results
 from kvt.report import grid, notebooks, parameters, sweep
 from kvt.report.sweep import Options, Sweep
+from tests.faults.places import KVT, LIMIT, until
 from tests.report.pages import code, markdown, written
 from tests.report.sweeps import quick
-from tests.report.test_run import KVT, LIMIT, alive, until
+from tests.report.test_run import alive
 
 pytestmark = pytest.mark.long
 
