@@ -151,6 +151,7 @@ def _replace(new: Path, output: Path, ours: Collection[str]) -> None:
                 if path.name not in ours:
                     os.link(path, new / path.name, follow_symlinks=False)
             shutil.copystat(output, new)
+            os.chown(new, output.stat().st_uid, output.stat().st_gid)
             files.exchange(new, output)
             return
     room, old = new.parent, new.with_name("old")
