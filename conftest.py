@@ -40,6 +40,8 @@ ROUNDED = {
 # is left with a long file at the end while the other one is idle.
 LONGEST = (
     "test_browser.py",
+    "test_processes.py",
+    "test_files.py",
     "09_why_results_differ.ipynb",
     "test_bit_for_bit.py",
     "10_errors_of_2017.ipynb",
@@ -57,6 +59,7 @@ LONGEST = (
     "test_diagnose.py",
     "test_epochs.py",
     "test_sweep.py",
+    "test_disks.py",
     "test_cluster.py",
     "test_pipelines.py",
     "test_injected_errors.py",
@@ -102,12 +105,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how many faults tests/faults tried, and what they left or lost."""
     stats = terminalreporter.stats
     failed = {it.nodeid for kind in ("failed", "error") for it in stats.get(kind, ())}
+    skipped = {it.nodeid for it in stats.get("skipped", ())}
     counts: Counter[str] = Counter()
     for report in stats.get("", []) + stats.get("error", []):
         if report.when == "teardown" and "faults" in report.keywords:
             found = dict(report.user_properties)
+            tried = 0 if report.nodeid in skipped else found.pop("tried", 1)
             counts.update(found)
-            counts["survived"] += found.get("tried", 0) * (report.nodeid not in failed)
+            counts["tried"] += tried
+            counts["survived"] += tried * (report.nodeid not in failed)
     if counts:
         terminalreporter.write_sep("-", "faults")
         terminalreporter.write_line(

@@ -5,7 +5,7 @@ import functools
 import os
 import shutil
 import signal
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -67,7 +67,9 @@ def build(
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
     name, reason = resolve(dataset)
     chapters = plan(chapters, name, parameters)
-    with _room(target) as room:
+    undo = functools.partial(_undo, target)
+    with files.room(_home(target), target, rescue=undo) as room:
+        files.sweep(target, other_than=room)
         _reject_foreign(target, notebooks, wanted)
         print(f"data set: {reason}", flush=True)
         new = room / "new"
@@ -89,35 +91,15 @@ def build(
     return output / INDEX
 
 
-@contextlib.contextmanager
-def _room(output: Path) -> Iterator[Path]:
-    """Give a room beside the report, or in it if nothing can be moved in from there."""
+def _home(output: Path) -> Path:
+    """Return where a report is made: beside the old one, to exchange them in one step.
 
-    def enter(home: Path) -> Path:
-        undo = functools.partial(_undo, output)
-        return stack.enter_context(files.room(home, output, rescue=undo))
-
-    with contextlib.ExitStack() as stack:
-        room = None
-        try:
-            room = enter(output.parent)
-        except FileExistsError:
-            raise  # another command
-        except OSError:
-            pass  # the parent belongs to somebody else
-        yield room if room and _reaches(room, output) else enter(output)
-
-
-def _reaches(room: Path, output: Path) -> bool:
-    """Try, before the runs, whether a room and the output are on one file system."""
-    probe = files.PREFIX + "probe"
-    (room / probe).touch()
-    with contextlib.suppress(OSError):  # the output is a file system of its own
-        if output.exists():
-            (room / probe).replace(output / probe)
-            (output / probe).unlink()
-        return True
-    return False
+    That may be impossible: the output is a file system of its own, or the only place
+    that may be written to.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = os.access(output.parent, os.W_OK) and output not in _mounts()
+    return output.parent if beside else output
 
 
 def _reject_foreign(output: Path, notebooks: Path, wanted: Sequence[str]) -> None:
@@ -169,6 +151,7 @@ def _replace(new: Path, output: Path, ours: Collection[str]) -> None:
                 if path.name not in ours:
                     os.link(path, new / path.name, follow_symlinks=False)
             shutil.copystat(output, new)
+            os.chown(new, output.stat().st_uid, output.stat().st_gid)
             files.exchange(new, output)
             return
     room, old = new.parent, new.with_name("old")

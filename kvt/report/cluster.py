@@ -5,6 +5,7 @@ worker gets which run: Dask takes all runs that are assigned to a worker that di
 the cause of its death, and assigns runs that have not started (benchmarks/scale.md).
 """
 
+import asyncio
 import json
 import logging
 import multiprocessing.resource_tracker
@@ -26,6 +27,8 @@ from urllib.parse import urlsplit
 import dask
 import psutil
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
+from distributed.core import rpc
+from distributed.security import Security
 
 from kvt.data.quietly import quiet
 from kvt.report import worker
@@ -107,9 +110,12 @@ def _client(address: str) -> Client:
     try:
         if (file := Path(address)).is_file():
             address = str(json.loads(file.read_text())["address"])
-        place = urlsplit(address)
-        if place.hostname and place.port:  # Dask itself would try for longer
-            socket.create_connection((place.hostname, place.port), PATIENCE / 6).close()
+        place = urlsplit(address if "://" in address else f"tcp://{address}")
+        if not place.hostname or not place.port:
+            raise ValueError("it is neither a file nor an address with a port")
+        # Dask's client itself would try for minutes.
+        socket.create_connection((place.hostname, place.port), PATIENCE / 6).close()
+        asyncio.run(_greet(address))
         return Client(address, set_as_default=False)
     except (OSError, ValueError, TypeError, KeyError) as problem:
         why = str(problem) or type(problem).__name__
@@ -117,6 +123,13 @@ def _client(address: str) -> Client:
             f"no Dask scheduler answers at {address!r}: {why}; start one with `dask "
             "scheduler`, and give --cluster its address (tcp://…) or scheduler file"
         ) from None
+
+
+async def _greet(address: str) -> None:
+    """Raise OSError if it is no scheduler that answers."""
+    arguments = Security().get_connection_args("client")
+    async with rpc(address, connection_args=arguments) as scheduler:
+        await asyncio.wait_for(scheduler.identity(), PATIENCE / 6)
 
 
 def _local(settings: Workplace, stack: ExitStack) -> Client:
@@ -231,7 +244,6 @@ class Fleet:
         self.idle: deque[str] = deque()  # addresses
         self.busy: dict[str, tuple[Task, Facts, Future]] = {}  # by key
         self.lost: Counter[str] = Counter()  # workers, by run
-        self.variables = worker.environment()
 
     def prepare(self) -> None:
         """Have all workers prepared, and hear of those that come and go."""
@@ -307,7 +319,7 @@ class Fleet:
         facts = self.workers[self.idle.popleft()]
         kernels = sum(it["host"] == facts["host"] for it in self.workers.values())
         key = f"{self.topic}-{uuid.uuid4().hex}"
-        arguments = task, self.topic, self.variables, kernels
+        arguments = task, self.topic, worker.environment(), kernels
         options = {"key": key, "workers": [facts["address"]], "pure": False}
         future = self.client.submit(worker.perform, *arguments, **options)
         self.busy[key] = task, facts, future
@@ -382,8 +394,7 @@ class Fleet:
         if self.rejected:
             raise ConnectionError(
                 "no worker of the cluster can be used; make them like this machine "
-                "(kvt sweep takes them with --allow-different, and marks their runs; "
-                "a report has one environment)"
+                "(kvt sweep --allow-different takes others, and marks their runs)"
             )
         if waited > PATIENCE and not self.settings.address:
             raise ConnectionError(f"no worker started within {PATIENCE:.0f} s")

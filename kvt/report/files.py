@@ -32,11 +32,7 @@ def room(
     """
     home.mkdir(parents=True, exist_ok=True)
     own = home / f"{PREFIX}{output.name}"
-    for left in home.glob(f"{PREFIX}*"):
-        # Ours, and nobody's any more. What is locked, or another user's, stays.
-        if left != own and left.is_dir() and not left.is_symlink():
-            with contextlib.suppress(OSError), _entered(left):
-                shutil.rmtree(left, ignore_errors=True)
+    sweep(home, other_than=own)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_entered(own, waits))
@@ -53,6 +49,14 @@ def room(
             elif path.name != LOCK:
                 path.unlink()
         yield own
+
+
+def sweep(home: Path, other_than: Path | None = None) -> None:
+    """Delete the rooms that killed commands left: what is locked is somebody's."""
+    for left in home.glob(f"{PREFIX}*"):
+        if left != other_than and left.is_dir() and not left.is_symlink():
+            with contextlib.suppress(OSError), _entered(left):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager

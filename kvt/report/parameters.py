@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,7 @@ def read(notebook: NotebookNode) -> dict[str, Parameter]:
     """
     cells = [cell for cell in notebook.cells if "parameters" in tags(cell)]
     source = str(cells[0].source) if cells else ""
+    source = re.sub(r"^[%!?].*", "", source, flags=re.MULTILINE)  # IPython's own lines
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:

@@ -55,7 +55,6 @@ class Place:
         for name, content in FOREIGN.items():
             (root / name).write_bytes(content)
         self.notebook("01_tiny", "from pathlib import Path\n" + TINY)
-        self.notebook("02_other", "print('two')")
         (self.output / "index.html").write_bytes(OLDER)
         (self.output / "gone.html").write_bytes(b"older")
 
@@ -99,7 +98,7 @@ class Place:
 
     def words(self, output: str = "reports") -> list[str]:
         return [
-            *("--dataset", "digits", "--jobs", "2", "--notebooks", "notebooks"),
+            *("--dataset", "digits", "--jobs", "1", "--notebooks", "notebooks"),
             *("--output", output, "--cache", "cache"),
         ]
 

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.places import LIMIT, Place, until
 from tests.report.sweeps import quick
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 def rejected(running: "subprocess.Popen[str]") -> None:
@@ -58,13 +58,13 @@ def test_the_second_sweep_into_one_output_is_rejected(place: Place) -> None:
 
 
 def test_two_reports_share_a_cache(place: Place) -> None:
-    outputs = ("a", "b", "c")
+    outputs = ("a", "b")
     running = [place.start("report", *place.words(name)) for name in outputs]
     for each in running:
         _, said = each.communicate(timeout=LIMIT)
         assert (each.returncode, said) == (0, "")
     place.tried = len(outputs)
-    assert place.files("a") == place.files("b") == place.files("c")
+    assert place.files("a") == place.files("b")
     kept = {name.rpartition("-")[0] for name in place.files("cache")}
-    assert kept == {"", "01_tiny", "02_other"}
-    assert len(place.files("cache")) == 3  # with its mark
+    assert kept == {"", "01_tiny"}
+    assert len(place.files("cache")) == 2  # with its mark

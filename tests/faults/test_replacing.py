@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.places import LIMIT, Place
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
 # Makes a report of stubs again and again, each time in a process of its own in which
 # another step of the file system fails, or is the last one. Prints what was tried.

@@ -13,7 +13,7 @@ import pytest
 from tests.faults.places import LIMIT, MARK, Place, until
 from tests.report.sweeps import quick
 
-pytestmark = [pytest.mark.faults, pytest.mark.long]
+pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 

@@ -19,9 +19,10 @@ import pytest
 from kvt.compare import results
 from kvt.report import grid, notebooks, parameters, sweep
 from kvt.report.sweep import Options, Sweep
+from tests.faults.places import KVT, LIMIT, until
 from tests.report.pages import code, markdown, written
 from tests.report.sweeps import quick
-from tests.report.test_run import KVT, LIMIT, alive, until
+from tests.report.test_run import alive
 
 pytestmark = pytest.mark.long
 
@@ -161,7 +162,8 @@ def test_sweep_goes_on_where_a_killed_one_stopped(
     )
     try:
         log = tmp_path / "log"
-        until(lambda: log.exists() and times(tmp_path)[0.4, 0] == 1)
+        waiting = {(0.3, 0), (0.4, 0)}
+        until(lambda: log.exists() and waiting <= times(tmp_path).keys())
         family = psutil.Process(running.pid).children(recursive=True)
         with pytest.raises(FileExistsError, match="another kvt command is writing"):
             swept(tmp_path, runs)
