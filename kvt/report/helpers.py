@@ -29,7 +29,7 @@ def used(cells: Sequence[NotebookNode]) -> dict[str, str]:
 
 def _names(code: Sequence[NotebookNode]) -> Iterator[str]:
     """Yield the dotted names in cells, completed by what the cells imported."""
-    nodes = []
+    nodes: list[ast.AST] = []
     for cell in code:
         with contextlib.suppress(SyntaxError):  # commands of IPython
             nodes += ast.walk(ast.parse(cell.source))
