@@ -5,6 +5,7 @@ nothing is imported.
 """
 
 import ast
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -28,7 +29,10 @@ def used(cells: Sequence[NotebookNode]) -> dict[str, str]:
 
 def _names(code: Sequence[NotebookNode]) -> Iterator[str]:
     """Yield the dotted names in cells, completed by what the cells imported."""
-    nodes = [node for cell in code for node in ast.walk(ast.parse(cell.source))]
+    nodes: list[ast.AST] = []
+    for cell in code:
+        with contextlib.suppress(SyntaxError):  # commands of IPython
+            nodes += ast.walk(ast.parse(cell.source))
     imported = {"kvt": "kvt"}
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kvt"):

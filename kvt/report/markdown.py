@@ -108,7 +108,7 @@ def plain(markup: str) -> str:
 
 def breakable(markup: str) -> str:
     """Allow lines to end within long words, which paper would cut."""
-    word = re.compile(r"[^\s<>&]{60,}(?=[^<>]*(?:<|$))")
+    word = re.compile(r"[\w./:+=-]{60,}(?=[^<>]*(?:<|$))")
     return word.sub(lambda it: "<wbr>".join(re.findall(".{1,20}", it[0])), markup)
 
 

@@ -44,10 +44,10 @@ _DRAWN = {
 }
 _REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
 _NAMED = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)\w+;")  # known to HTML, not to XML
-# A terminal's commands: links and titles, colors and moves, other ones; single signs.
+# A terminal's commands: links and titles, colors and moves, character sets, others.
 _COMMAND = re.compile(
-    r"\x1b(?:\][^\x07\x1b]*(?:\x07|\x1b\\)|\[[0-?]*[ -/]*[@-~]|[ -~])"
-    r"|[^\n\t -~\x80-\U0010ffff]|[\x80-\x9f]"
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|\x1b[ -/]+[0-~]|\x1b[0-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
 
@@ -93,7 +93,8 @@ def alternative(output: NotebookNode) -> str:
     """Return what a figure shows, in words: its alt text, else its plain text."""
     given = output.metadata.get(kind(output.data))
     alt = given.get("alt") if isinstance(given, dict) else None
-    words = str(alt or output.data.get("text/plain", "")).strip()
+    said = alt if isinstance(alt, str) else output.data.get("text/plain", "")
+    words = str(said).strip()
     nameless = not words or re.fullmatch("<.*>", words, re.DOTALL)
     return "without a description" if nameless else words
 

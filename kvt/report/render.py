@@ -34,6 +34,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Links within the report: to a page, to a place in it, or to a place in the same page.
 _LINK = re.compile(r' href="(?!")([\w-]+\.html)?(#([^"]*))?"')
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # HTML has none of them
+
 
 class Facts(TypedDict):
     """Where a report comes from; `reason`: which data set it uses, and why."""
@@ -83,7 +85,7 @@ def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
             resources["start"] = start.gather(page.sections)
         # HTMLExporter's own method would parse the whole page again, for nothing.
         text, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
-        rendered[page.file] = f"{text.rstrip()}\n"
+        rendered[page.file] = f"{_CONTROL.sub('', text).rstrip()}\n"
     _reject_dead_links(rendered)
     index = packed(search.index(rendered)).partition(",")[2]
     before, after = search.PLACE

@@ -106,7 +106,8 @@ def lines(cell: NotebookNode) -> str:
     for index, line in enumerate(_highlighted(cell.source)):
         idea = {0: ideas[index]} if index in ideas else {}
         linked = link_lines(line, idea, cell.metadata.dialect, taken)
-        shown.append(linked if idea else f'<span class="line">{line}\n</span>')
+        kind = "line" if line else "line blank"
+        shown.append(linked if idea else f'<span class="{kind}">{line}\n</span>')
     return "".join(shown)
 
 

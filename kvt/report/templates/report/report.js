@@ -420,7 +420,7 @@
         else target.removeAttribute("tabindex");
       }
     });
-    for (const scroller of all("main :is(pre, .table, .formula, figure.large)"))
+    for (const scroller of all("main :is(pre, .table, .formula, .picture)"))
       observer.observe(scroller);
   }
 
