@@ -9,7 +9,7 @@ KVT := $(PYTHON_HERE) kvt
 PIP := $(PYTHON_HERE) pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help report test check notebooks lint format types spell benchmark lab lock clean
+.PHONY: help report test check notebooks lint format types spell benchmark versions upgrade lab lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -55,6 +55,12 @@ benchmark: $(VENV)/installed ## measure speed, one benchmark after the other
 	@set -e; for script in $$(grep -l '^def main' benchmarks/*.py); do \
 	  $(BIN)/python -m benchmarks.$$(basename $$script .py); \
 	done
+
+versions: $(VENV)/installed ## measure which releases of TensorFlow and Keras agree
+	@$(BIN)/python -m benchmarks.versions
+
+upgrade: $(VENV)/installed ## say what the newest releases would change, touching no pin
+	@$(BIN)/python -m benchmarks.upgrade
 
 lab: $(VENV)/installed ## open the notebooks in JupyterLab
 	@$(PYTHON_HERE) jupyter lab notebooks

@@ -27,15 +27,14 @@ KEPT = ROOT / "build/versions"
 UV = Path(sys.executable).with_name("uv")
 TF_NIGHTLY, KERAS_NIGHTLY = "2.23.0.dev20261026", "3.16.0.dev2026102704"
 # The oldest and the newest Keras that each TensorFlow takes, and each Keras with one
-# TensorFlow at least. A pair that cannot be resolved is left out.
+# TensorFlow at least. Those that say most come first.
 PAIRS = [
-    *[("2.21.0", k) for k in ("3.15.1", KERAS_NIGHTLY, "3.14.1", "3.13.2", "3.12.4")],
-    *[(TF_NIGHTLY, k) for k in ("3.15.1", KERAS_NIGHTLY)],
-    *[("2.18.1", k) for k in ("3.8.0", "3.11.3", "3.10.0", "3.9.2", "3.7.0", "3.6.0")],
-    *itertools.product(("2.16.2",), ("3.3.3", "3.5.0", "3.4.1", "3.15.1")),
-    *itertools.product(("2.17.1",), ("3.4.1", "3.15.1")),
-    *itertools.product(("2.18.1", "2.19.1"), ("3.5.0", "3.15.1")),
-    *itertools.product(("2.20.0",), ("3.10.0", "3.15.1")),
+    *[("2.21.0", keras) for keras in ("3.15.1", KERAS_NIGHTLY)],
+    *[("2.16.2", "3.3.3"), (TF_NIGHTLY, KERAS_NIGHTLY), ("2.20.0", "3.10.0")],
+    *[("2.17.1", "3.4.1"), ("2.19.1", "3.5.0"), (TF_NIGHTLY, "3.15.1")],
+    *[("2.18.1", keras) for keras in ("3.8.0", "3.11.3", "3.6.0", "3.9.2", "3.7.0")],
+    *[("2.21.0", keras) for keras in ("3.12.4", "3.13.2", "3.14.1")],
+    *[(f"2.{minor}", "3.15.1") for minor in ("20.0", "19.1", "18.1", "17.1", "16.2")],
 ]
 LIBRARY = ("numpy", "tensorflow", "keras", "tensorboard")
 Pair = tuple[str, str]  # the releases of TensorFlow and of Keras

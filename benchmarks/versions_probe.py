@@ -10,7 +10,6 @@ change. `benchmarks.versions` runs it in one environment per pair of releases.
 import contextlib
 import json
 import platform
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -279,7 +278,7 @@ def epoch_ms() -> dict[str, float]:
     return {name: round(1000 * seconds, 2) for name, seconds in best.items()}
 
 
-def main() -> None:
+def show() -> None:
     """Print everything as JSON."""
     started = time.process_time()
     found = {
@@ -298,4 +297,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    show()

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -22,6 +25,8 @@ RUNTIME_PINS = PYPROJECT["project"]["dependencies"]
 EXTRAS = PYPROJECT["project"]["optional-dependencies"]
 PINS = sum(EXTRAS.values(), RUNTIME_PINS)
 LOCKED_PINS = set(PINS) - set(EXTRAS["benchmark"])
+# What `import kvt` computes with: ranges in pyproject.toml, exact in the lock.
+RANGES = {"numpy", "tensorflow", "keras", "tensorboard"}
 # A locked package is one line with its pin, then its hashes, then who asked for it.
 LOCKED = {
     block.split("\\\n")[0].strip(): block
@@ -46,16 +51,42 @@ def supported_minors() -> range:
 def test_every_dependency_is_pinned_and_explained() -> None:
     lines = (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines()
     before = dict(zip((line.strip() for line in lines[1:]), lines, strict=False))
+    assert {Requirement(pin).name for pin in RUNTIME_PINS} > RANGES
     for pin in PINS:
-        assert re.fullmatch(r"[a-z0-9-]+==[0-9.]+", pin)
+        version = (
+            ">=[0-9.]+,<=[0-9.]+" if Requirement(pin).name in RANGES else "==[0-9.]+"
+        )
+        assert re.fullmatch(rf"[a-z0-9-]+{version}", pin)
         assert re.fullmatch(r"  # [A-Z].+\.", before[f'"{pin}",'])
 
 
 def test_lock_answers_to_pyproject() -> None:
     asked_for = {
-        pin for pin, block in LOCKED.items() if "kvt (pyproject.toml)" in block
+        Requirement(pin)
+        for pin, block in LOCKED.items()
+        if "kvt (pyproject.toml)" in block
     }
-    assert asked_for == LOCKED_PINS
+    declared = {Requirement(pin).name: Requirement(pin) for pin in LOCKED_PINS}
+    assert {locked.name for locked in asked_for} == declared.keys()
+    for locked in asked_for:
+        (exact,) = locked.specifier
+        assert exact.operator == "=="
+        assert declared[locked.name].specifier.contains(exact.version)
+
+
+def test_the_ranges_are_those_that_the_table_of_versions_shows() -> None:
+    table = (ROOT / "benchmarks/versions.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w.]+) \| ([\w.]+) \| 0 \|", table, re.MULTILINE)
+    released = [pair for pair in rows if not any("dev" in release for release in pair)]
+    shown = {
+        name: sorted({Version(release) for release in releases})
+        for name, releases in zip(
+            ("tensorflow", "keras"), zip(*released, strict=True), strict=True
+        )
+    }
+    for pin in map(Requirement, RUNTIME_PINS):
+        if found := shown.get(pin.name):
+            assert pin.specifier == SpecifierSet(f">={found[0]},<={found[-1]}")
 
 
 def test_lock_has_a_hash_for_every_package_and_no_address() -> None:
@@ -81,7 +112,7 @@ def test_environment_yml_names_a_supported_python() -> None:
 
 def test_kvt_imports_only_what_pyproject_names() -> None:
     providers = packages_distributions()
-    declared = {pin.split("==")[0] for pin in RUNTIME_PINS}
+    declared = {Requirement(pin).name for pin in RUNTIME_PINS}
     for path in (ROOT / "kvt").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             modules = []

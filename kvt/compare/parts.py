@@ -146,7 +146,8 @@ def up_to_255(x: Array) -> Array:
 def linear(weights: Tensor, x: Tensor, training: bool) -> Tensor:
     """One weight and one bias: y = w x + b."""
     w, b = weights
-    return x @ w + b  # (b, 1)
+    add = tf.add if data.keras_before("3.16") else tf.nn.bias_add  # as Keras's Dense
+    return add(x @ w, b)  # (b, 1)
 
 
 def squared_error(y: Tensor, y_pred: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from kvt.data.arrays import ALIGNMENT, Array, empty
 from kvt.data.asserts import require_asserts
 from kvt.data.datasets import DATASETS, Data, line, load, resolve
 from kvt.data.order import example_order, split
+from kvt.data.releases import keras_before
 
 __all__ = [
     "ALIGNMENT",
@@ -12,6 +13,7 @@ __all__ = [
     "Data",
     "empty",
     "example_order",
+    "keras_before",
     "line",
     "load",
     "require_asserts",

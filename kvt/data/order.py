@@ -1,17 +1,13 @@
 """Which examples are held back for validation, and the order of the others."""
 
-import contextlib
 import math
-from importlib import metadata
 
 import numpy as np
 import numpy.typing as npt
 
 from kvt.data import parameters
 from kvt.data.quietly import quiet
-
-# Keras 3.16 shuffles by the epoch's number, where earlier releases shuffle by the seed.
-FIRST_WITHOUT_SEED = (3, 16)
+from kvt.data.releases import keras_before
 
 
 def split(n: int, validation_split: float) -> int:
@@ -52,37 +48,13 @@ def example_order(
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.random.set_seed(seed)
         rows = tf.compat.v1.placeholder(tf.int64, (None,))
-        if follows_seed(release or keras_release()):
+        if keras_before("3.16", release):
             shuffled = tf.random.shuffle(rows, seed=0)
         else:  # Keras's seed is [epoch, 0], but its graph is traced in epoch 0
             shuffled = tf.random.experimental.stateless_shuffle(rows, seed=[0, 0])
         parts = [np.arange(i, min(i + size, n)) for i in range(0, n, size)]
         order = np.concatenate([session.run(shuffled, {rows: part}) for part in parts])
     return order.astype(np.int64)
-
-
-def follows_seed(release: str) -> bool:
-    """Return whether the order depends on the seed in this release of Keras."""
-    major, minor = release.split(".")[:2]
-    return (int(major), int(minor)) < FIRST_WITHOUT_SEED
-
-
-def keras_release() -> str:
-    """Return the release of the installed Keras, without importing it.
-
-    Raises RuntimeError if a nightly and a release are both installed: they overwrite
-    each other's files.
-    """
-    found = {}
-    for name in ("keras", "keras-nightly"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    if len(found) > 1:
-        raise RuntimeError(
-            f"keras {found['keras']} and keras-nightly {found['keras-nightly']} are "
-            "installed in the same folder; uninstall both, then install one of them"
-        )
-    return found.popitem()[1]
 
 
 def check_parts(n: int, n_train: int, validation_split: float) -> None:
