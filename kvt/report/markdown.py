@@ -12,16 +12,7 @@ from urllib.parse import unquote
 from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
-from pygments.token import (  # type: ignore[import-untyped]
-    Comment,
-    Error,
-    Keyword,
-    Name,
-    Number,
-    Operator,
-    String,
-    Token,
-)
+from pygments.token import Token  # type: ignore[import-untyped]
 
 from kvt.compare.results import DIALECTS
 
@@ -34,10 +25,11 @@ _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.
 # The classes of Python's tokens: see code.css. Names, operators, punctuation and space
 # have the text's own color, and need no element: half of a page's code would be markup.
 _COLORS = {
-    **{Token: "", Keyword: "k", Keyword.Constant: "c", Operator.Word: "o"},
-    **{Name.Exception: "o", Name.Builtin: "n", Name.Decorator: "n", Number: "n"},
-    **{Name.Variable.Magic: "n", Name.Function: "f", Name.Class: "f"},
-    **{String: "s", Comment: "r", Error: "e"},
+    **{Token: "", Token.Keyword: "k", Token.Keyword.Constant: "c", Token.Error: "e"},
+    **{Token.Operator.Word: "o", Token.Name.Exception: "o", Token.Comment: "r"},
+    **{Token.Name.Builtin: "n", Token.Name.Decorator: "n", Token.Literal.Number: "n"},
+    **{Token.Name.Variable.Magic: "n", Token.Literal.String: "s"},
+    **{Token.Name.Function: "f", Token.Name.Class: "f"},
 }
 
 # The page's own ids: a section's may not be one, nor the beginning of one.
