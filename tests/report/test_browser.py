@@ -1079,7 +1079,6 @@ def test_wide_tables_and_long_words_are_whole_on_paper(
     tab.set_viewport_size({"width": 688, "height": 1000})  # A4 without its margins
     width = "document.documentElement.scrollWidth"
     assert tab.evaluate(width) <= 688
-    tab.emulate_media(media="screen")
     tab.pdf(path=tmp_path / "wide.pdf", prefer_css_page_size=True)
     reader = PdfReader(tmp_path / "wide.pdf")
     text = "".join("".join(each.extract_text().split()) for each in reader.pages)
