@@ -11,9 +11,8 @@ from urllib.parse import unquote
 
 from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-from pygments import highlight  # type: ignore[import-untyped]
-from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
+from pygments.token import Token  # type: ignore[import-untyped]
 
 from kvt.compare.results import DIALECTS
 
@@ -23,9 +22,15 @@ _FORMULA_AND_POINT = re.compile(
 )
 # Consecutive blocks of code, each with a title.
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
-# Names, operators, punctuation and space have the text's own color, and need no
-# element: a quarter of a page's code would be markup.
-_PLAIN = re.compile(r'<span class="[nopw]">(.*?)</span>', re.DOTALL)
+# The classes of Python's tokens: see code.css. Names, operators, punctuation and space
+# have the text's own color, and need no element: half of a page's code would be markup.
+_COLORS = {
+    **{Token: "", Token.Keyword: "k", Token.Keyword.Constant: "c", Token.Error: "e"},
+    **{Token.Operator.Word: "o", Token.Name.Exception: "o", Token.Comment: "r"},
+    **{Token.Name.Builtin: "n", Token.Name.Decorator: "n", Token.Literal.Number: "n"},
+    **{Token.Name.Variable.Magic: "n", Token.Literal.String: "s"},
+    **{Token.Name.Function: "f", Token.Name.Class: "f"},
+}
 
 # The page's own ids: a section's may not be one, nor the beginning of one.
 _PAGE = {
@@ -114,9 +119,18 @@ def breakable(markup: str) -> str:
 
 @functools.cache  # the same code is shown in several places
 def highlight_python(source: str) -> str:
-    """Return Python code as HTML, for the page's colors; without a wrapping element."""
-    colored = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True))
-    return _PLAIN.sub(r"\1", colored)
+    """Return Python code as HTML, for the page's colors; no element spans two lines."""
+    colored = ((_color(kind), text) for kind, text in PythonLexer().get_tokens(source))
+    shown = ""
+    for color, tokens in itertools.groupby(colored, key=lambda it: it[0]):
+        text = html.escape("".join(text for _, text in tokens), quote=False)
+        shown += re.sub(".+", rf"<i class={color}>\g<0></i>", text) if color else text
+    return shown
+
+
+def _color(kind: Any) -> str:
+    """Return the class of a token: its kind's, or that of the kind above it."""
+    return _COLORS[kind] if kind in _COLORS else _color(kind.parent)
 
 
 def to_mathml(formula: str, *, display: bool) -> str:

@@ -119,6 +119,7 @@ def _assets(opens: bool) -> dict[str, str]:
         texts = [it.read_text("utf-8") for it in files if opens or it.stem != "start"]
         bare = re.sub(r"(?ms)^\s*(/\*[^!].*?\*/|//[^\n]*)$", "", "\n".join(texts))
         joined[name] = re.sub(r"(?m)^\s+", "", f"\n{bare}\n")
+    joined["style"] = re.sub(r"\s*([{};,])\s*", r"\1", joined["style"])
     return joined
 
 

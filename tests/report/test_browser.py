@@ -66,7 +66,7 @@ for (const it of document.querySelectorAll("*")) {  // a parent before its child
   if (times[judged] <= 6) it.dataset.judged = "";
 }
 // No other rule asks about a token, which has a class and text and nothing else.
-for (const it of document.querySelectorAll("pre span:not([data-judged])")) {
+for (const it of document.querySelectorAll("pre i:not([data-judged])")) {
   const bare = it.getAttributeNames().every((name) => name === "class");
   if (bare && !it.children.length) it.replaceWith(it.textContent);
 }
@@ -338,7 +338,7 @@ def few_of_a_look() -> Any:
 def test_a_single_pale_word_is_found_among_few_of_a_look(visit: Visit) -> None:
     assert found(few_of_a_look(), visit()) == NOTHING
     tab = visit()
-    number = tab.locator("pre span").get_by_text("50", exact=True).first
+    number = tab.locator("pre i").get_by_text("50", exact=True).first
     number.evaluate("it => it.style.color = '#ccc'")
     assert "insufficient color contrast" in found(few_of_a_look(), tab)
 
@@ -1079,7 +1079,6 @@ def test_wide_tables_and_long_words_are_whole_on_paper(
     tab.set_viewport_size({"width": 688, "height": 1000})  # A4 without its margins
     width = "document.documentElement.scrollWidth"
     assert tab.evaluate(width) <= 688
-    tab.emulate_media(media="screen")
     tab.pdf(path=tmp_path / "wide.pdf", prefer_css_page_size=True)
     reader = PdfReader(tmp_path / "wide.pdf")
     text = "".join("".join(each.extract_text().split()) for each in reader.pages)

@@ -22,16 +22,15 @@
     const [left, right] = all(".dialect", pair);
     const outer = pair.getBoundingClientRect();
     const from = left.getBoundingClientRect().right - outer.left;
-    const width = right.getBoundingClientRect().left - outer.left - from;
+    const to = right.getBoundingClientRect().left - outer.left;
     find(".threads", pair)?.remove();
-    if (width < 8) return; // one below the other
-    const threads = element("svg", {
-      class: "threads", "aria-hidden": "true", width, height: outer.height,
-    });
-    threads.style.left = `${from}px`;
+    if (to < from + 8) return; // one below the other
+    const size = { width: outer.width, height: outer.height };
+    const threads = element("svg", { class: "threads", "aria-hidden": "true", ...size });
+    const middle = (from + to) / 2;
     for (const { dataset } of all(".line[data-idea]", left)) {
       const [a, b] = [left, right].map((pane) => height(pane, dataset.idea, pair));
-      const d = `M0 ${a}C${width / 2} ${a} ${width / 2} ${b} ${width} ${b}`;
+      const d = `M${from} ${a}C${middle} ${a} ${middle} ${b} ${to} ${b}`;
       const thread = element("path", { d, "data-idea": dataset.idea });
       threads.append(thread);
     }
