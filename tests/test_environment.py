@@ -76,12 +76,13 @@ def test_lock_answers_to_pyproject() -> None:
 
 def test_the_ranges_are_those_that_the_table_of_versions_shows() -> None:
     table = (ROOT / "benchmarks/versions.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| ([\w.]+) \| ([\w.]+) \| 0 \|", table, re.MULTILINE)
+    row = r"^\| ([\w.]+) \| ([\w.]+) \| ([\w.]+) \| 0 \|"
+    rows = re.findall(row, table, re.MULTILINE)
     released = [pair for pair in rows if not any("dev" in release for release in pair)]
     shown = {
         name: sorted({Version(release) for release in releases})
         for name, releases in zip(
-            ("tensorflow", "keras"), zip(*released, strict=True), strict=True
+            ("tensorflow", "keras", "numpy"), zip(*released, strict=True), strict=True
         )
     }
     for pin in map(Requirement, RUNTIME_PINS):

@@ -5,7 +5,7 @@ import platform
 import re
 import subprocess
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kvt.compare.results import read
@@ -23,6 +23,9 @@ class Provenance:
     versions: dict[str, str]
     processor: str
     threads: int
+    # TensorFlow, Keras, NumPy, distance, what the order follows; and the grid of pairs.
+    releases: list[list[str]] = field(default_factory=list)
+    picture: str = ""
 
 
 def gather(directory: Path, results: Path) -> Provenance:
@@ -33,7 +36,22 @@ def gather(directory: Path, results: Path) -> Provenance:
         document = read(path)
         data[document["data"]["name"]] = document["data"]["sha256"]
         versions |= document["versions"]
-    return Provenance(*_commit(directory), data, versions, processor(), threads())
+    facts = *_commit(directory), data, versions, processor(), threads()
+    table, grid = (
+        directory.parent / f"benchmarks/versions.{end}" for end in ("md", "svg")
+    )
+    if not table.exists():
+        return Provenance(*facts)
+    return Provenance(
+        *facts, _releases(table.read_text("utf-8")), grid.read_text("utf-8")
+    )
+
+
+def _releases(table: str) -> list[list[str]]:
+    """Return the rows of the table of releases, without the seconds."""
+    rows = re.findall(r"^\| \d.*\|$", table, re.MULTILINE)
+    measured = [row for row in rows if row.count("|") == 9]
+    return [[cell.strip() for cell in row.split("|")[1:6]] for row in measured]
 
 
 def _commit(directory: Path) -> tuple[str, str]:

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import gzip
 import html
 import json
@@ -10,7 +11,7 @@ import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from kvt.report import render, search
+from kvt.report import provenance, render, search
 from kvt.report.markdown import highlight_python, to_mathml
 from kvt.report.merge import RenderError, command
 from kvt.report.parameters import Parameter
@@ -18,6 +19,8 @@ from kvt.report.plan import read
 from kvt.show import sources
 from tests.report.pages import (
     ANSI,
+    PROVENANCE,
+    REASON,
     SCRIPT,
     SVG,
     body,
@@ -597,6 +600,20 @@ def test_provenance_is_shown() -> None:
     text = page(executed())
     for fact in ("the digits, as asked for", "5eed", "Z80", "unknown"):
         assert fact in text
+
+
+def test_provenance_shows_the_releases_of_the_committed_table() -> None:
+    root = Path(render.__file__).parents[2]
+    found = provenance.gather(root / "notebooks", root / "no results")
+    assert all(len(row) == 5 and row[0].startswith("2.") for row in found.releases)
+    assert ["2.21.0", "3.15.1", "2.4.6", "0", "seed"] in found.releases
+    assert found.picture.startswith("<svg")
+    assert "<script" not in found.picture
+    facts = dataclasses.replace(PROVENANCE, releases=found.releases)
+    text = render.single([executed()], reason=REASON, provenance=facts)
+    assert "Other releases of TensorFlow and Keras" in text
+    assert "<td>3.15.1</td>" in text
+    assert "Other releases of TensorFlow and Keras" not in page(executed())
 
 
 def test_the_search_drops_the_same_words_from_its_index_and_from_questions() -> None:
