@@ -110,30 +110,21 @@ class _PartedError(Exception):
     """Ends a training after the first step that differs from the other side's."""
 
 
-class _Notes(keras.callbacks.Callback):  # type: ignore[misc]
-    """Note what each step receives and leaves; `values` reads the weights."""
+def _notes(
+    record: Record, other: Record | None, values: Part, phase: str, given: Batches
+) -> Any:
+    """Note what each step of a phase, "train" or "test", receives and leaves."""
 
-    def __init__(self, record: Record, other: Record | None, values: Part) -> None:
-        super().__init__()
-        self.record, self.other, self.values = record, other, values
-        self.batches: Batches = []  # of the epoch
-        self.held_back: Batches = []  # if they are steps, too
+    def begin(batch: int, logs: Any) -> None:
+        record.begin(*given[batch], values())
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.record.begin(*self.batches[batch], self.values())
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.record.end(logs | {"loss": logs["batch_loss"]}, self.values())
-        if self.other is not None and not self.record.agrees(self.other):
+    def end(batch: int, logs: Any) -> None:
+        record.end(logs | {"loss": logs["batch_loss"]}, values())
+        if other is not None and not record.agrees(other):
             raise _PartedError
 
-    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self.held_back:
-            self.record.begin(*self.held_back[batch], self.values())
-
-    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        if self.held_back:
-            self.on_train_batch_end(batch, logs)
+    hooks = {f"on_{phase}_batch_begin": begin, f"on_{phase}_batch_end": end}
+    return keras.callbacks.LambdaCallback(**hooks)
 
 
 @dataclass
@@ -195,24 +186,27 @@ class KerasSide:
             examples = _dataset(batches(cut(rows, setup.batch_size)))
             return _means(model.evaluate(examples, verbose=0, return_dict=True))
 
-        notes = _Notes(record := Record(values()), other, values)
-        options: dict[str, Any] = {"callbacks": [notes], "verbose": 0, "shuffle": False}
+        record, also = Record(values()), []
+        noting = functools.partial(_notes, record, other, values)
+        options: dict[str, Any] = {"verbose": 0, "shuffle": False}
         if len(held_back):
             validation = batches(cut(held_back, setup.batch_size))
             options["validation_data"] = _dataset(validation)
-            notes.held_back = validation if parts.validation == "steps" else []
+            if parts.validation == "steps":
+                also = [noting("test", validation)]
         if parts.weighted:
             options["class_weight"] = setup.class_weight
         keras.utils.set_random_seed(setup.seed)
         for epoch in range(setup.epochs):
             order = parts.batches(setup, len(rows), epoch)
-            notes.batches = batches([rows[at] for at in order])
+            training = batches([rows[at] for at in order])
+            options["callbacks"] = [noting("train", training), *also]
             done = len(record.losses)
             try:
-                given = model.fit(_dataset(notes.batches, parts.declared), **options)
+                fitted = model.fit(_dataset(training, parts.declared), **options)
             except _PartedError:
                 return record
-            logs = _means({name: values[0] for name, values in given.history.items()})
+            logs = _means({name: own[0] for name, own in fitted.history.items()})
             losses = [float(loss) for loss in record.losses[done:][: len(order)]]
             record.history.append(_in_turn(parts.report, logs, losses, measure))
         return record
