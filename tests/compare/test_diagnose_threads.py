@@ -388,6 +388,30 @@ def test_the_model_is_left_as_it_was() -> None:
     model.fit(x, y, verbose=0)  # and it still trains
 
 
+class Subclassed(keras.Model):  # type: ignore[misc]
+    """A model that cannot be cloned, with a schedule."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = keras.layers.Dense(8, activation="relu")
+        self.last = keras.layers.Dense(3, activation="softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.last(self.hidden(x))
+
+
+def test_a_subclassed_model_and_a_schedule_can_be_diagnosed() -> None:
+    keras.utils.set_random_seed(1)
+    model = Subclassed()
+    x, y = examples(3)
+    model(x[:1])
+    rate = keras.optimizers.schedules.ExponentialDecay(RATE, 1000, 1.0)
+    model.compile(keras.optimizers.SGD(rate), "categorical_crossentropy")
+    assert diagnose(model, Version(), x, y, seed=3, verbose=0).first is None
+    found = diagnose(model, Version(losses=twice), x, y, seed=3, verbose=0)
+    is_found("softmax_twice", found)
+
+
 def test_the_budget_bounds_the_experiments() -> None:
     found = found_in(pair(losses=twice), budget=2)
     assert found.experiments == 2

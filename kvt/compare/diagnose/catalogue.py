@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import lgamma, log
 from typing import Any
 from unittest.mock import patch
 
@@ -29,6 +30,7 @@ Change = dict[str, Any]
 Changes = Iterable[Change]
 Tensor = Any  # TensorFlow ships no types
 STEP = "forward loss gradients update"
+UPDATE = f"update {STEP}"  # tried first where the update differs and the loss is equal
 ROUNDING = f"{STEP} rounding"  # causes that change only the last digits
 
 
@@ -102,14 +104,20 @@ def _reordered(mine: Any, theirs: Any) -> bool:
 
 
 def _float64(seen: Evidence) -> Changes:
-    if {a.dtype for a in seen.theirs.start if a.dtype.kind == "f"} == {np.dtype("f8")}:
+    dtypes = {a.dtype for a in seen.theirs.start if a.dtype.kind == "f"}
+    if dtypes == {np.dtype("f8")} and isinstance(seen.option("learning_rate"), float):
         rate = float(f"{seen.option('learning_rate'):.7g}")  # not rounded to float32
-        double = seen.side.compiled.to_json().replace('"float32"', '"float64"')
         yield {
-            "model": lambda model: keras.models.model_from_json(double),
+            "model": _in_float64,
             "dtype": "float64",
             "optimizer": _arguments(learning_rate=rate),
         }
+
+
+def _in_float64(model: Any) -> Any:
+    """Build the model again, in float64."""
+    double = model.to_json().replace('"float32"', '"float64"')
+    return keras.models.model_from_json(double)
 
 
 def _scaled(seen: Evidence) -> Changes:
@@ -155,7 +163,10 @@ def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str
         return "not_shuffled"
     if {np.sort(batch).tobytes() for batch in epochs[0]} <= stored:
         return "batches_shuffled"
-    if int((first - np.arange(len(first))).max()) < 0.75 * n - size:
+    # The smallest buffer that can give this order; few random orders have one so small.
+    buffer = int((first - np.arange(len(first))).max()) + 1
+    chance = (n - buffer) * log(buffer) + lgamma(buffer + 1) - lgamma(n + 1)
+    if chance < log(1e-3):
         return "small_buffer"
     return "reshuffled" if any(not np.array_equal(o, first) for o in orders) else ""
 
@@ -332,7 +343,7 @@ def _coupled(seen: Evidence) -> Changes:
     def rule(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
         type(own).update_step(own, gradient + decay * variable.value, variable, rate)
 
-    return [_update(rule, weight_decay=None)] if decay else []
+    return [_update(rule, weight_decay=0.0)] if decay else []
 
 
 def _averaged(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
@@ -453,36 +464,48 @@ CATALOGUE = {
         "Bias added with plus", lambda s: [{"around": _bias_by_plus}], ROUNDING
     ),
     "xla": Cause("XLA", lambda s: [{"xla": not s.side.compiled.jit_compile}], ROUNDING),
-    "learning_rate": Cause("Use the learning rate of Keras's optimizer.", _rate),
-    "global_clipnorm": Cause("Clipping by global norm", _clipping),
+    "learning_rate": Cause(
+        "Use the learning rate of Keras's optimizer.", _rate, UPDATE
+    ),
+    "global_clipnorm": Cause("Clipping by global norm", _clipping, UPDATE),
     "momentum_missing": Cause(
         "Momentum left at 0",
         when(
             lambda s: s.option("momentum"),
             {"optimizer": _arguments(momentum=0.0, nesterov=False)},
         ),
+        UPDATE,
     ),
     "momentum_averaged": Cause(
-        "Averaged momentum", when(lambda s: s.option("momentum"), _update(_averaged))
+        "Averaged momentum",
+        when(lambda s: s.option("momentum"), _update(_averaged)),
+        UPDATE,
     ),
     # After many steps, both corrections are 1.
     "bias_correction_missing": Cause(
         "Multiply the rate by sqrt(1 - beta_2 ** step) / (1 - beta_1 ** step).",
         when(lambda s: s.option("beta_2"), _counted_from(10**6)),
+        UPDATE,
     ),
-    "epsilon_size": Cause("Adam epsilon value", _epsilon, ROUNDING),
+    "epsilon_size": Cause("Adam epsilon value", _epsilon, UPDATE),
     "epsilon_place": Cause(
         "Adam epsilon placement",
         when(lambda s: s.option("beta_2"), _update(_epsilon_of_the_paper)),
-        ROUNDING,
+        UPDATE,
     ),
     "steps_off_by_one": Cause(
         "Count steps as Keras: from 1 in Adam's corrections, from 0 in a schedule.",
-        lambda s: [_counted_from(1), _counted_from(-1)],
+        when(
+            lambda s: s.option("beta_2") or isinstance(s.option("learning_rate"), dict),
+            _counted_from(1),
+            _counted_from(-1),
+        ),
+        UPDATE,
     ),
     "decoupled_weight_decay": Cause(
         "Subtract learning_rate * weight_decay * weight; leave the gradient as it is.",
         _coupled,
+        UPDATE,
     ),
     "validation_updates_weights": Cause(
         "Validate with a step that updates no weight.",

@@ -83,7 +83,8 @@ class _Model(keras.Model):  # type: ignore[misc]
             for context in self.parts.around:
                 contexts.enter_context(context(self.inner))
             acts = self.parts.training if training else self.parts.testing
-            return self.inner(x, training=acts)
+            takes_it = self.inner._call_has_training_arg
+            return self.inner(x, training=acts) if takes_it else self.inner(x)
 
     @property
     def losses(self) -> Any:

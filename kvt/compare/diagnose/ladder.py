@@ -30,6 +30,7 @@ with quiet():
     import tensorflow as tf
 
 Fit = Callable[..., Any]
+UNFIT = TypeError, ValueError, AttributeError, RuntimeError, tf.errors.OpError
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class _Search:
                 parts = base.changed(**change)
                 try:
                     mine = self._train(name, parts, seen.theirs)
-                except (TypeError, ValueError, AttributeError, tf.errors.OpError):
+                except UNFIT:
                     break  # a switch that does not fit this model
                 place = mine.parts(seen.theirs)
                 if place is None:
@@ -122,10 +123,13 @@ class _Search:
 
 def _suspects(seen: Evidence) -> list[str]:
     """Return the causes that can show where the two sides part, the likeliest first."""
-    fitting = [k for k, it in CATALOGUE.items() if seen.place.name in it.rungs.split()]
-    return sorted(
-        fitting, key=lambda k: ("rounding" in CATALOGUE[k].rungs) != seen.rounding
-    )
+    rungs = {k: it.rungs for k, it in CATALOGUE.items() if seen.place.name in it.rungs}
+
+    def unlikely(name: str) -> tuple[bool, bool]:
+        first = rungs[name].startswith(seen.place.name)
+        return ("rounding" in rungs[name]) != seen.rounding, not first
+
+    return sorted(rungs, key=unlikely)
 
 
 def _close(mine: Record, place: Place, seen: Evidence) -> bool:
@@ -280,8 +284,8 @@ def _mappings(port: Any, weights: Weights, names: list[str]) -> list[_Mapping]:
         if np.array_equal(array.T if turned else array, mark)
     ]
     found = [_Mapping(tuple(listed))] if fits else []
-    every = len(by_value) == len(weights)
-    if by_value and by_value != listed and (every or not fits):
+    every = len(by_value) == len(weights) and by_value != listed
+    if by_value and (every or not fits):
         found.append(_Mapping(tuple(by_value), tuple(_storage(by_value, names))))
     if not found:
         given = ", ".join(str(v.shape) for v in values) or "(none)"
