@@ -241,7 +241,7 @@ class KerasSide:
             apply = model.optimizer.apply
 
             def noting(gradients: Any, variables: Any = None) -> None:
-                model.noted["gradients"] = list(gradients)
+                model.noted["gradients"] = tuple(gradients)
                 apply(gradients, variables)
 
             model.optimizer.apply = noting

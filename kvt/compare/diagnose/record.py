@@ -75,7 +75,9 @@ class Record:
         if not self.after:
             kinds = [kind for kind in ("outputs", "gradients") if kind in logs]
             for kind in kinds:
-                given = logs[kind] if isinstance(logs[kind], list) else [logs[kind]]
+                given = (
+                    logs[kind] if isinstance(logs[kind], list | tuple) else [logs[kind]]
+                )
                 self.details[kind] = [np.asarray(value) for value in given]
         self.losses.append(np.asarray(logs["loss"]))
         self.after.append(digest(weights))
