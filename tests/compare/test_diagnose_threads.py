@@ -255,7 +255,17 @@ def is_found(cause: str, found: Any) -> None:
     assert found.proof == "exact"
 
 
-@pytest.mark.parametrize("one", POSTED, ids=lambda one: f"{one.thread}-{one.cause}")
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(
+            one,
+            marks=[pytest.mark.wide] if one.cause == "xla" else [],  # XLA is slow
+            id=f"{one.thread}-{one.cause}",
+        )
+        for one in POSTED
+    ],
+)
 def test_the_known_answer_of_a_public_thread_is_found(one: Posted) -> None:
     is_found(one.cause, found_in(one))
 
