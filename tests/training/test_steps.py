@@ -214,7 +214,7 @@ def test_a_step_that_fails_says_what_it_was_traced_with() -> None:
     x = np.ones((10, 2))
     with pytest.raises(ValueError, match="Dimensions must be equal") as raised:
         kvt.evaluate(step, x, x, batch_size=4)
-    assert "test_step was traced with float32 (4, 2)" in raised.value.__notes__[0]
+    assert "test_step was called with float32 (4, 2)" in raised.value.__notes__[0]
 
 
 # Memory
