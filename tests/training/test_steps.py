@@ -1,6 +1,7 @@
 """How steps are traced: sizes, dtypes, random operations, sources of batches."""
 
 import gc
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -204,6 +205,23 @@ def test_rows_are_cast_to_what_the_step_takes(
         result = kvt.evaluate(step, x, x, batch_size=4, steps_per_execution=mode)
         total = np.dtype(wanted).type(x.sum(dtype="float64"))
         assert result["loss"] == float(total / total.dtype.type(10))
+
+
+@pytest.mark.parametrize("imported", [True, False])
+@pytest.mark.parametrize("dtype", ["float64", "longdouble"])
+def test_floats_are_cast_only_if_keras_is_imported(
+    imported: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not imported:
+        monkeypatch.delitem(sys.modules, "keras")
+    x, seen = np.ones((4, 1), dtype), set()
+
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        seen.update({x.dtype, y.dtype})
+        return {"loss": 0.0}
+
+    kvt.fit(step, step, x, x, verbose=0)
+    assert seen == {np.dtype("float32" if imported else dtype)}
 
 
 def test_a_step_that_fails_says_what_it_was_traced_with() -> None:
