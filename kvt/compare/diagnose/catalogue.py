@@ -341,7 +341,9 @@ def _coupled(seen: Evidence) -> Changes:
     decay = seen.option("weight_decay")
 
     def rule(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
-        type(own).update_step(own, gradient + decay * variable.value, variable, rate)
+        type(own).update_step(
+            own, gradient + decay * tf.identity(variable), variable, rate
+        )
 
     return [_update(rule, weight_decay=0.0)] if decay else []
 

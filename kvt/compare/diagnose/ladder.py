@@ -349,7 +349,8 @@ def _record(
             "the loop called no train step; it must call the one that it was given; "
             "use the arguments of fit, not the port's own steps"
         )
-    if {*record.after} == {digest(record.start)}:
+    still = {*record.after} == {digest(record.start)}
+    if still and np.isfinite(record.losses[0]):  # NaN would stay as it is, too
         raise ValueError(
             "the train step changed none of the variables; training must update them; "
             "list the variables that the step updates in Port(…, variables)"
