@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kvt.compare.diagnose.catalogue import ALIKE, CATALOGUE, Evidence
+from kvt.compare.diagnose.catalogue import ALIKE, CATALOGUE
 from kvt.compare.diagnose.keras_side import KerasParts, KerasSide
 from kvt.compare.diagnose.record import (
     SMALL,
@@ -19,6 +19,7 @@ from kvt.compare.diagnose.record import (
     metrics,
     same,
 )
+from kvt.compare.diagnose.switches import Evidence
 from kvt.compare.diagnose.words import Diagnosis, link
 from kvt.compare.parts import Weights
 from kvt.data import Array
