@@ -82,15 +82,18 @@ def at_start(alike: Callable[..., bool]) -> Any:
 
 
 def transposed(mine: Any, theirs: Any) -> bool:
+    """Tell whether the other arrays are these, some of them transposed."""
     pairs = zip(mine, theirs, strict=True)
     return all(np.array_equal(a, b) or np.array_equal(a.T, b) for a, b in pairs)
 
 
 def reordered(mine: Any, theirs: Any) -> bool:
+    """Tell whether the other arrays are these in another order."""
     return sorted(a.tobytes() for a in mine) == sorted(b.tobytes() for b in theirs)
 
 
 def parts_in_float64(seen: Evidence) -> Changes:
+    """Compute in float64, wholly or in part, if the port starts from float64 arrays."""
     dtypes = {a.dtype for a in seen.theirs.start if a.dtype.kind == "f"}
     if dtypes == {np.dtype("f8")} and isinstance(seen.option("learning_rate"), float):
         rate = float(f"{seen.option('learning_rate'):.7g}")  # not rounded to float32
@@ -108,6 +111,7 @@ def _in_float64(model: Any) -> Any:
 
 
 def other_scales(seen: Evidence) -> Changes:
+    """Multiply and divide the inputs by 255."""
     if seen.side.setup.x.dtype.kind == "f" and not seen.rounding:
         for factor in (np.float32(255), 1 / np.float32(255)):
             told = f"the port's inputs are {factor:.4g} times x"
@@ -186,14 +190,17 @@ def frozen_averages(model: Any) -> Any:
 
 
 def dropout_layers(seen: Evidence) -> Any:
+    """Return the layers with random masks."""
     return having(seen.side.compiled, "seed_generator")
 
 
 def moving_averages(seen: Evidence) -> Any:
+    """Return the layers with moving averages."""
     return having(seen.side.compiled, "moving_mean")
 
 
 def momentum_of_averages(seen: Evidence) -> Changes:
+    """Give moving averages the momentum of other libraries."""
     own = {float(layer.momentum) for layer in moving_averages(seen)}
     tried = {0.9, 0.99, 0.999, *(round(1 - m, 6) for m in own)} - own
     for value in sorted(tried) if own else ():
@@ -218,6 +225,7 @@ def summed_loss(size: float) -> Change:
 
 
 def light_last_batch(seen: Evidence) -> Changes:
+    """Divide the loss of a partial batch by the full batch size."""
     size = seen.side.setup.batch_size
     partial_batch = any(len(rows) % size for rows in seen.side.setup.split())
     return [summed_loss(size)] if partial_batch else []
@@ -281,6 +289,7 @@ def rule_of_update(rule: Any, **changed: Any) -> Change:
 
 
 def other_rates(seen: Evidence) -> Changes:
+    """Take the learning rate from the two updates of a step."""
     sides, step = (seen.mine, seen.theirs), seen.place.step
     own, changes = seen.option("learning_rate"), []
     if not isinstance(own, float) or any(step not in side.kept for side in sides):
@@ -300,12 +309,14 @@ def other_rates(seen: Evidence) -> Changes:
 
 
 def norm_of_all(seen: Evidence) -> Changes:
+    """Clip by the global norm instead of each norm, and the other way round."""
     one, together = (seen.option(k) for k in ("clipnorm", "global_clipnorm"))
     swapped = optimizer_arguments(clipnorm=together, global_clipnorm=one)
     return [{"optimizer": swapped}] if one or together else []
 
 
 def other_epsilons(seen: Evidence) -> Changes:
+    """Give the optimizer the epsilon of other libraries."""
     own = seen.option("epsilon")
     for value in sorted({1e-8, 1e-7, 1e-5, 1e-3} - {own}) if own else ():
         told = f"the port's epsilon is {value:g}, Keras's is {own:g}"
