@@ -93,7 +93,7 @@ def reordered(mine: Any, theirs: Any) -> bool:
 
 
 def parts_in_float64(seen: Evidence) -> Changes:
-    """Compute in float64, wholly or in part, if the port starts from float64 arrays."""
+    """Compute in float64 if the port starts from float64 arrays."""
     dtypes = {a.dtype for a in seen.theirs.start if a.dtype.kind == "f"}
     if dtypes == {np.dtype("f8")} and isinstance(seen.option("learning_rate"), float):
         rate = float(f"{seen.option('learning_rate'):.7g}")  # not rounded to float32
