@@ -19,6 +19,7 @@ from kvt.compare.diagnose.ladder import Port, diagnose
 from kvt.compare.diagnose.words import Diagnosis, link
 from kvt.compare.pairs import PAIRS, Pair, load
 from kvt.compare.recipe import Settings, Training
+from kvt.data.releases import keras_before
 
 pytestmark = pytest.mark.long
 
@@ -344,6 +345,11 @@ def full_only(n: int, size: int, seed: int, epoch: int) -> Any:
     return [rows for rows in batches if len(rows) == size]
 
 
+def of_another_release(n: int, size: int, seed: int, epoch: int) -> Any:
+    other = "3.16" if keras_before("3.16") else "3.15"
+    return parts.cut(data.example_order(n, seed, release=other), size)
+
+
 def other_start(weights: Any) -> Any:
     draw = np.random.default_rng(1)
     return [w + draw.normal(0, 0.1, w.shape).astype("float32") for w in weights]
@@ -380,6 +386,7 @@ CASES = [
             ("batches_shuffled", whole_batches),
             ("reshuffled", another_each_epoch),
             ("last_batch_dropped", full_only),
+            ("order_of_another_keras", of_another_release),
         )
         for pair in ("network", "network, Adam", "batch normalization")
     ),

@@ -85,6 +85,7 @@ CATALOGUE = {
             "small_buffer": "Small shuffle buffer",
             "batches_shuffled": "Batch before shuffle",
             "last_batch_dropped": "Last batch dropped",
+            "order_of_another_keras": "The seed does not reach the order",
         }.items()
     },
     "dropout_left_off": Cause(

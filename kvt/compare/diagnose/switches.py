@@ -14,10 +14,12 @@ from unittest.mock import patch
 
 import numpy as np
 
+from kvt import data
 from kvt.compare.diagnose.keras_side import KerasSide
 from kvt.compare.diagnose.record import SMALL, Place, Record, port_rows
 from kvt.compare.parts import Rows, cut, example_order
 from kvt.data.quietly import quiet
+from kvt.data.releases import keras_before
 
 with quiet():
     import keras
@@ -152,6 +154,9 @@ def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str
         return "last_batch_dropped"
     if np.array_equal(first, rows[: len(first)]):
         return "not_shuffled"
+    other = "3.16" if keras_before("3.16") else "3.15"
+    if np.array_equal(first, rows[data.example_order(n, setup.seed, release=other)]):
+        return "order_of_another_keras"
     if {np.sort(batch).tobytes() for batch in epochs[0]} <= stored:
         return "batches_shuffled"
     # The smallest buffer that can give this order; few random orders have one so small.
