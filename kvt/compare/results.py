@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from kvt.compare.parity import Outcome
+from kvt.data.releases import release
 
 DIALECTS = {"keras": "Keras", "tf2": "TensorFlow 2", "tf1": "TensorFlow 1"}
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -114,7 +114,7 @@ def write(path: str, **document: Any) -> None:
     }
     for name, one in document.get("parity", {}).items():
         document["parity"][name] = asdict(one)
-    versions = {name: version(name) for name in ("tensorflow", "keras", "numpy")}
+    versions = {name: release(name) for name in ("tensorflow", "keras", "numpy")}
     document["versions"] = {"python": platform.python_version()} | versions
     _check_results(document)
     if path:

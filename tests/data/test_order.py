@@ -81,7 +81,7 @@ def what_the_order_follows() -> str:
 
 
 def test_the_order_follows_what_it_follows_in_the_installed_release() -> None:
-    release = releases.keras_release()
+    release = releases.release("keras")
     rule = RULES["3.15" if data.keras_before("3.16") else "3.16"]
     found = what_the_order_follows()
     assert found == rule, (
@@ -105,7 +105,7 @@ def test_example_order_is_the_order_of_keras_in_every_epoch(
 ) -> None:
     expected = data.example_order(n, seed, size if shuffle == "batch" else None)
     assert expected.dtype == np.int64
-    release, found = releases.keras_release(), what_the_order_follows
+    release, found = releases.release("keras"), what_the_order_follows
     for visited in keras_orders(n, seed, size, shuffle):
         assert visited == expected.tolist(), (
             f"the order of examples changed: in Keras {release} it depends on {found()}"
@@ -149,11 +149,11 @@ def test_the_order_of_another_release_can_be_requested(within: int | None) -> No
     assert one != two != three != one
     one, two, three = orders("3.16.0.dev2026102704")
     assert one == two == three
-    assert orders(None) == orders(releases.keras_release())
+    assert orders(None) == orders(releases.release("keras"))
 
 
 def test_the_release_is_read_without_importing_keras() -> None:
-    code = "import sys; from kvt.data import releases; print(releases.keras_release())"
+    code = "import sys; from kvt.data import releases; print(releases.release('keras'))"
     code += "; assert not {'keras', 'tensorflow'} & {*sys.modules}"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
@@ -166,7 +166,8 @@ def test_a_nightly_beside_a_release_is_rejected(
 ) -> None:
     monkeypatch.setattr(releases.metadata, "version", lambda name: f"3.15 of {name}")
     with pytest.raises(RuntimeError, match="uninstall both, then install one"):
-        releases.keras_release()
+        releases.release("keras")
+    assert releases.release("numpy") == "3.15 of numpy"
 
 
 @pytest.mark.parametrize("seed", [0, 1])
