@@ -3,7 +3,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+# By module: the scripts in bin name the directory in which they were installed.
+PYTHON_HERE := $(BIN)/python -P -m
+KVT := $(PYTHON_HERE) kvt
+PIP := $(PYTHON_HERE) pip install -qq --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
 .PHONY: help report test check notebooks lint format types spell benchmark versions upgrade lab lock clean
@@ -12,7 +15,7 @@ help: ## list these targets
 	@sed -n 's/^\([a-z]*\):[^#]*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 report: $(VENV)/installed ## run every notebook and write reports/
-	@$(BIN)/kvt report
+	@$(KVT) report
 
 # Distribute whole files: a notebook's cells share a kernel, a module its fixtures.
 # conftest.py sorts the longest files to the front; xdist must keep that order.
@@ -26,27 +29,27 @@ check: lint types spell ## look quickly: lint, types, spelling, unit tests witho
 
 notebooks: $(VENV)/installed ## run the committed notebooks again and store outputs and results
 	@set -e; for notebook in $$(grep -l '^    "results_path: ' notebooks/*.ipynb); do \
-	  results=$(CURDIR)/notebooks/results/$$(basename $$notebook .ipynb).json; \
-	  $(BIN)/kvt run $$notebook -p results_path $$results --output build/executed.ipynb; \
+	  results="$(CURDIR)/notebooks/results/$$(basename $$notebook .ipynb).json"; \
+	  $(KVT) run $$notebook -p results_path "$$results" --output build/executed.ipynb; \
 	done
 	@set -e; for notebook in notebooks/*.ipynb; do \
-	  $(BIN)/kvt run $$notebook --output build/executed.ipynb; \
+	  $(KVT) run $$notebook --output build/executed.ipynb; \
 	  mv build/executed.ipynb $$notebook; \
 	done
 
 lint: $(VENV)/installed ## check modules and notebooks with ruff
-	@$(BIN)/ruff check
-	@$(BIN)/ruff format --check
+	@$(PYTHON_HERE) ruff check
+	@$(PYTHON_HERE) ruff format --check
 
 format: $(VENV)/installed ## format modules and notebooks, and fix what ruff can fix
-	@$(BIN)/ruff check --fix
-	@$(BIN)/ruff format
+	@$(PYTHON_HERE) ruff check --fix
+	@$(PYTHON_HERE) ruff format
 
 types: $(VENV)/installed ## check the types of kvt/
-	@$(BIN)/mypy
+	@$(PYTHON_HERE) mypy
 
 spell: $(VENV)/installed ## check the spelling of code and prose
-	@$(BIN)/codespell
+	@$(PYTHON_HERE) codespell_lib
 
 benchmark: $(VENV)/installed ## measure speed, one benchmark after the other
 	@set -e; for script in $$(grep -l '^def main' benchmarks/*.py); do \
@@ -60,13 +63,13 @@ upgrade: $(VENV)/installed ## say what the newest releases would change, touchin
 	@$(BIN)/python -m benchmarks.upgrade
 
 lab: $(VENV)/installed ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter lab notebooks
+	@$(PYTHON_HERE) jupyter lab notebooks
 
 # Fewest forks: a package has the same version on every Python, so that results are equal.
 # uv keeps the versions of the old lock where they still fit; delete a package's lines to
 # let that package move. Even an outdated .venv will do, because it only provides uv.
 lock: | $(if $(wildcard $(BIN)/uv),,$(VENV)/locked) ## resolve pyproject.toml into requirements.lock and environment.yml
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	@$(PYTHON_HERE) uv pip compile --quiet --universal --python-version 3.11 \
 	  --fork-strategy fewest --extra test --extra dev --generate-hashes --no-header \
 	  --no-emit-index-url --no-emit-find-links \
 	  --output-file requirements.lock pyproject.toml
@@ -81,9 +84,20 @@ clean: ## remove .venv, caches and logs
 
 # There are two stamps because a change to pyproject.toml alone does not require a new
 # .venv. Each stamp is written last, so that an interrupted installation starts over.
-$(VENV)/installed: $(VENV)/locked pyproject.toml
+# An environment belongs to one directory: in a moved or copied checkout, its scripts
+# would start the original's Python, and its kernels run the original's code.
+here := $(shell pwd -P)
+was := $(or $(shell cat $(VENV)/installed 2>/dev/null),$(here))
+ifneq ($(was),$(here))
+moved := FORCE
+endif
+
+$(VENV)/installed: $(VENV)/locked pyproject.toml $(moved)
+	@$(if $(moved),sed -i.old "s|$(was)/|$(here)/|" $$(grep -lIF "$(was)/" $(BIN)/*); rm -f $(BIN)/*.old)
 	@$(PIP) --no-deps --no-build-isolation --editable .
-	@touch $@
+	@echo "$(here)" > $@
+
+FORCE:
 
 # Wheels only: building a package would download and run code that the lock does not hash.
 $(VENV)/locked: requirements.lock $(BIN)/python

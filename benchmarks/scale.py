@@ -223,9 +223,9 @@ def swept(place: Path, count: int, file: str) -> tuple[float, float, float]:
     at = [0.0]
     summarize = sweep.Sweep._summarize
 
-    def timed(self: Any, names: Any) -> bool:
+    def timed(self: Any, *given: Any) -> bool:
         at[0] = time.perf_counter()
-        return summarize(self, names)
+        return summarize(self, *given)
 
     worker.perform, before = stub, worker.perform  # the pool looks it up
     sweep.Sweep._summarize = timed  # type: ignore[method-assign]

@@ -1,19 +1,19 @@
 """Run notebooks, write the report, compare results, check the data set."""
 
 import argparse
-import contextlib
 import errno
 import io
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kvt import __version__  # each command imports what it needs: a quick --help
-from kvt.data.asserts import require_asserts
+# Each command imports what it needs, so that --help and Ctrl-C are quick.
+from kvt import __version__
+from kvt.report import guard
 
 KEPT = "nothing was replaced"
 KEEP = "which executed notebooks to keep (default: failed)"
@@ -21,15 +21,38 @@ DIFFERENT = "use workers, too, whose kvt, packages or data differ, and mark thei
 CLUSTER = "run on a Dask cluster: its scheduler's address (tcp://…) or file"
 
 
+# What to do about an error of the operating system.
+FIXES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EFBIG: "allow larger files (ulimit -f)",
+    errno.EMFILE: "allow more open files (ulimit -n)",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EROFS: "name a place that can be written to",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.ENOTDIR: "name a path whose parents are directories",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "name another place",
+    errno.ENOENT: "check the name",
+    errno.EBUSY: "it is a mount point or in use; name another place",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code, 2 for an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks letters
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started the command
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        elif isinstance(stream, io.TextIOWrapper):  # a terminal that lacks letters
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        require_asserts()
-        with _interruptible():
+        with guard.on_signals(_interrupt):
+            from kvt.data.asserts import require_asserts
+
+            require_asserts()
             return int(options.command(options))
     except KeyboardInterrupt as interruption:
         print(f"kvt: interrupted; {options.after}", file=sys.stderr)
@@ -43,38 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(problem: Exception) -> str:
-    """Return an error's message, each of its lines cut to what a screen can show."""
+    """Return an error's message; a line longer than a screen loses its middle."""
     text = str(problem)
-    if isinstance(problem, OSError) and problem.errno == errno.ENOSPC:
-        text = f"{text}; nothing was replaced; free space, or use another --output"
-    lines = (line[:1_000] + "…" * (len(line) > 1_000) for line in text.splitlines())
-    return "\n".join(lines)
+    if isinstance(problem, OSError) and problem.errno:
+        path = problem.filename2 or problem.filename or "the current directory"
+        text = f"{path}: {problem.strerror}"
+        text += f"; {FIXES.get(problem.errno, 'try again, or name another place')}"
+    return "\n".join(
+        line if len(line) <= 1_000 else f"{line[:600]}…{line[-300:]}"
+        for line in text.splitlines()
+    )
 
 
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn the signals that ask to end into KeyboardInterrupt, which cleans up.
-
-    A shell starts a script's background jobs with SIGINT ignored, and Python then
-    ignores it too. An ignored SIGHUP stays ignored: that is what `nohup` is for.
-    """
-    handled = [signal.SIGINT, signal.SIGTERM]
-    for name in ("SIGHUP", "SIGQUIT"):  # Windows has none
-        number = getattr(signal, name, None)
-        if number and signal.getsignal(number) is not signal.SIG_IGN:
-            handled.append(number)
-
-    def interrupt(number: int, _: object) -> NoReturn:
-        for each in handled:  # a second one would stop the cleaning
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt(number)
-
-    before = {each: signal.signal(each, interrupt) for each in handled}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler or signal.SIG_DFL)
+def _interrupt(number: int, _: object) -> NoReturn:
+    """Turn a signal that asks to end into KeyboardInterrupt, which cleans up."""
+    for each in guard.SIGNALS:  # a second one would stop the cleaning
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
 
 
 def report(options: argparse.Namespace) -> int:
@@ -111,8 +119,8 @@ def run(options: argparse.Namespace) -> int:
     output: Path = options.output or Path(f"{notebook.stem}.executed.ipynb")
     if output.resolve() == notebook.resolve():
         raise ValueError(f"{output} is the notebook itself; choose another with -o")
-    if output.is_dir():
-        raise ValueError(f"{output} is a directory; name a file with -o")
+    if output.exists() and not output.is_file():
+        raise ValueError(f"{output} is not a file; name a file with -o")
     keras_settings.check()
     read = notebooks.read(notebook)
     try:

@@ -74,7 +74,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", str(LINE), "-p", "epochs", "3.5"], "must be an integer"),
         (["run", str(LINE), "-p", "epochs", "-1"], "it must be an integer of at least"),
         (["run", str(LINE), "-o", str(LINE)], "is the notebook itself"),
-        (["run", str(LINE), "-o", str(FIXTURES)], "is a directory; name a file"),
+        (["run", str(LINE), "-o", str(FIXTURES)], "is not a file; name a file"),
         (["run", ""], "an empty name"),
         (["report", "--cache", ""], "argument --cache: an empty name"),
         (["report", "--cache", str(FIXTURES)], "which is not the cache's"),

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kvt.compare.pairs import EqualPair, differences, train_keras
+from kvt.compare.pairs import EqualPair, FittedKeras, differences
 from kvt.compare.parity import ParityError
-from kvt.compare.recipe import Trained
+from kvt.compare.recipe import Trained, Training
 
 ROUNDING = 1e-5  # a change that stays below this everywhere is rounding
 
@@ -48,6 +48,7 @@ class Cause:
     equal: EqualPair
     part: str  # the field of `Recipe`
     function: Callable[..., Any]  # the new part
+    training: Training  # with the new part
     effects: list[Effect]
     of_the_machine: bool  # whether the processor decides if it shows
 
@@ -71,7 +72,8 @@ def measure(
             f"{name!r} changes {[*change]}; it must change exactly one part"
         )
     ((part, function),) = change.items()
-    changed = equal.training.changed(**change).run()
+    training = equal.training.changed(**change)
+    changed = training.run()
     twins = [(equal.trained[seed], one) for seed, one in changed.items()]
     if not (of_the_machine or any(differences(*twin) for twin in twins)):
         raise NoEffectError(
@@ -80,19 +82,21 @@ def measure(
             f"{needs or f'compare {function.__name__} with the part that it replaces'}"
         )
     effects = [effect(*twin) for twin in twins]
-    return Cause(name, symptom, equal, part, function, effects, of_the_machine)
+    return Cause(
+        name, symptom, equal, part, function, training, effects, of_the_machine
+    )
 
 
-def trail(equal: EqualPair, part: str, function: Callable[..., Any]) -> dict[str, Any]:
-    """Train with one part exchanged; return how it parts from Keras, by epoch.
+def trail(equal: EqualPair, training: Training) -> dict[str, Any]:
+    """Train a pair's changed training; return how it parts from Keras, by epoch.
 
-    Only the pair's first seed is used. `identical` and `distance`, the number of equal
-    weights and the largest difference of any weight, begin before the first epoch; the
-    metrics of both sides are those of the validation examples. Whatever is not finite
-    is None, as JSON has it.
+    It takes the pair's epochs and its first seed. `identical` and `distance`, the
+    number of equal weights and the largest difference of any weight, begin before the
+    first epoch; the metrics of both sides are those of the validation examples.
+    Whatever is not finite is None, as JSON has it.
     """
     seed, before = next(iter(equal.trained.items()))
-    after = equal.training.changed(**{part: function}).run(seed)[seed]
+    after = training.lasting(len(before.epochs)).run(seed)[seed]
     weights = [
         [np.concatenate([w.ravel() for w in each]) for each in (one.start, *one.epochs)]
         for one in (before, after)
@@ -127,7 +131,8 @@ def verify_no_effect(
     if change:
         after = of.changed(**change).run(seed)[seed]
     else:
-        after = train_keras(equal.pair, of.examples, of.settings, [seed], **keras)[seed]
+        in_keras = FittedKeras(equal.pair, of.examples, of.settings, **keras)
+        after = in_keras.run([seed], of.settings.epochs)[seed]
         # Keras may call back only after several steps.
         after = replace(after, first=before.first, first_loss=before.first_loss)
     if found := differences(before, after):

@@ -1,7 +1,7 @@
 """Pairs: a Keras model, and the raw training that has the same bits."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -120,6 +120,7 @@ class EqualPair:
 
     name: str
     pair: Pair
+    keras: "FittedKeras"
     training: Training  # the raw one
     trained: dict[int, Trained]  # by seed, equal to Keras bit for bit
 
@@ -134,18 +135,34 @@ def prove_equal(
     pair = PAIRS[name]
     settings = replace(settings, **pair.settings)
     examples = load(pair, dataset, train_size, seeds[0])
-    expected = train_keras(pair, examples, settings, seeds)
+    in_keras = FittedKeras(pair, examples, settings)
+    expected = in_keras.run(seeds, settings.epochs)
     starts = {seed: pair.state(one.start, seed) for seed, one in expected.items()}
     training = Training(pair.recipe, examples, settings, starts)
     trained = training.run()
-    for seed in seeds:
-        if unequal := differences(expected[seed], trained[seed]):
+    _verify_equal(name, expected, trained)
+    return EqualPair(name, pair, in_keras, training, trained)
+
+
+def lasting(equal: EqualPair, epochs: int) -> EqualPair:
+    """Train a pair for so many epochs, from its first seed; raise as `prove_equal`."""
+    seed = next(iter(equal.trained))
+    training = equal.training.lasting(epochs)
+    trained = training.run(seed)
+    _verify_equal(equal.name, equal.keras.run([seed], epochs), trained)
+    return replace(equal, training=training, trained=trained)
+
+
+def _verify_equal(
+    name: str, expected: Mapping[int, Trained], trained: Mapping[int, Trained]
+) -> None:
+    for seed, one in expected.items():
+        if unequal := differences(one, trained[seed]):
             raise ParityError(
                 f"{name}, seed {seed}: Keras and raw TensorFlow differ in "
                 f"{', '.join(unequal)}; both must have the same bits, or no cause can "
                 "be measured; compare the recipe's parts with Keras"
             )
-    return EqualPair(name, pair, training, trained)
 
 
 def load(pair: Pair, dataset: str, train_size: int, seed: int) -> data.Data:
@@ -159,68 +176,80 @@ def load(pair: Pair, dataset: str, train_size: int, seed: int) -> data.Data:
     return data.load(dataset, train_size=train_size, **options)
 
 
-def train_keras(
-    pair: Pair,
-    examples: data.Data,
-    settings: Settings,
-    seeds: Iterable[int],
-    **options: Any,
-) -> dict[int, Trained]:
-    """Train the Keras model once from each seed; `options` go to `compile`."""
-    with without_warnings(), ExitStack() as after:
-        after.callback(keras.config.set_floatx, keras.config.floatx())
-        after.callback(keras.config.set_dtype_policy, keras.config.dtype_policy())
-        keras.config.set_floatx(pair.dtype)  # of inputs, learning rate and metrics
-        keras.config.set_dtype_policy(pair.dtype)  # of weights
-        model = pair.model(0)
-        model.compile(
-            loss=pair.loss,
-            optimizer=pair.optimizer(settings.learning_rate),
-            metrics=["accuracy"] if pair.recipe.accuracy else [],
-            **{"jit_compile": False} | options,
+class FittedKeras:
+    """A compiled Keras model of a pair; Keras traces its steps once for all runs."""
+
+    def __init__(
+        self, pair: Pair, examples: data.Data, settings: Settings, **options: Any
+    ) -> None:
+        """Compile the model; `options` go to `compile`."""
+        self._pair, self._batch_size = pair, settings.batch_size
+        inputs = pair.recipe.inputs
+        self._train = inputs(examples.x_train), examples.y_train
+        self._test = inputs(examples.x_test), examples.y_test
+        self._split = settings.validation_split
+        with _in_dtype(pair.dtype):
+            self._model = pair.model(0)
+            self._model.compile(
+                loss=pair.loss,
+                optimizer=pair.optimizer(settings.learning_rate),
+                metrics=["accuracy"] if pair.recipe.accuracy else [],
+                **{"jit_compile": False} | options,
+            )
+            optimizer = self._model.optimizer
+            optimizer.build(self._model.trainable_variables)
+            self._state = [variable.numpy() for variable in optimizer.variables]
+
+    def run(self, seeds: Iterable[int], epochs: int) -> dict[int, Trained]:
+        """Train once from each seed; return results by seed."""
+        with without_warnings(), _in_dtype(self._pair.dtype):
+            return {seed: self._run(seed, epochs) for seed in seeds}
+
+    def _run(self, seed: int, epochs: int) -> Trained:
+        model = self._model
+        keras.utils.set_random_seed(seed)
+        variables = [*model.variables, *model.optimizer.variables]
+        values = [*self._pair.model(seed).variables, *self._state]
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        trained = Trained(model.get_weights())
+
+        def keep_first(batch: int, logs: Metrics) -> None:
+            if not trained.first:
+                trained.first, trained.first_loss = model.get_weights(), logs["loss"]
+
+        keep = keras.callbacks.LambdaCallback(
+            on_train_batch_end=keep_first,
+            on_epoch_end=lambda epoch, logs: trained.epochs.append(model.get_weights()),
         )
-        model.optimizer.build(model.trainable_variables)
-        state = [variable.numpy() for variable in model.optimizer.variables]
-        found = {}
-        for seed in seeds:  # reset and reuse one model: Keras traces its steps once
-            keras.utils.set_random_seed(seed)
-            variables = [*model.variables, *model.optimizer.variables]
-            values = [*pair.model(seed).variables, *state]
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
-            found[seed] = _fit(model, pair.recipe.inputs, examples, settings)
-        return found
+        quietly: dict[str, Any] = {"batch_size": self._batch_size, "verbose": 0}
+        split, kept = self._split, [keep]
+        trained.history = model.fit(
+            *self._train,
+            epochs=epochs,
+            validation_split=split,
+            callbacks=kept,
+            **quietly,
+        ).history
+        trained.test = model.evaluate(*self._test, return_dict=True, **quietly)
+        x_test, _ = self._test
+        batches = parts.cut(np.arange(len(x_test)), self._batch_size)
+        predictions = [model.predict_on_batch(x_test[rows]) for rows in batches]
+        trained.predictions = np.concatenate(predictions)
+        return trained
 
 
-def _fit(
-    model: Any, inputs: Callable[..., Any], examples: data.Data, settings: Settings
-) -> Trained:
-    """Fit a compiled model, and keep everything that is compared."""
-    x_test = inputs(examples.x_test)
-    trained = Trained(model.get_weights())
-
-    def keep_first(batch: int, logs: Metrics) -> None:
-        if not trained.first:
-            trained.first, trained.first_loss = model.get_weights(), logs["loss"]
-
-    keep = keras.callbacks.LambdaCallback(
-        on_train_batch_end=keep_first,
-        on_epoch_end=lambda epoch, logs: trained.epochs.append(model.get_weights()),
-    )
-    quietly: dict[str, Any] = {"batch_size": settings.batch_size, "verbose": 0}
-    trained.history = model.fit(
-        inputs(examples.x_train),
-        examples.y_train,
-        epochs=settings.epochs,
-        validation_split=settings.validation_split,
-        callbacks=[keep],
-        **quietly,
-    ).history
-    trained.test = model.evaluate(x_test, examples.y_test, return_dict=True, **quietly)
-    batches = parts.cut(np.arange(len(x_test)), settings.batch_size)
-    predictions = [model.predict_on_batch(x_test[rows]) for rows in batches]
-    trained.predictions = np.concatenate(predictions)
-    return trained
+@contextmanager
+def _in_dtype(dtype: str) -> Iterator[None]:
+    """Set the dtype of inputs, weights, learning rate and metrics in Keras."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
 
 
 def differences(one: Trained, other: Trained) -> list[str]:

@@ -135,11 +135,6 @@ def during_epoch(logs: Metrics, evaluate: Callable[[], Metrics]) -> Metrics:
     return logs
 
 
-def same_process() -> dict[str, str]:
-    """Keep TensorFlow's processor, threads and kernels."""
-    return {}
-
-
 # --- parts of the other pairs ---------------------------------------------------------
 
 

@@ -5,10 +5,6 @@ the same bits as Keras.
 """
 
 import copy
-import os
-import pickle
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -26,7 +22,7 @@ with quiet():
 
 Part = Callable[..., Any]
 # Parts that leave the compiled steps as they are: trainings share the steps.
-OUTSIDE_STEPS = {"start", "split", "batches", "average", "report", "environment"}
+OUTSIDE_STEPS = {"start", "split", "batches", "average", "report"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,6 @@ class Recipe:
     gradients: Part = parts.from_tape  # (tape, loss, weights) -> gradients
     update: Part = parts.sgd  # (weights, gradients, learning_rate, slots); assigns
     compile: Part = parts.as_graph  # (step, signature) -> the step to call
-    environment: Part = parts.same_process  # () -> variables of the training process
     average: Part = parts.by_example  # (values by batch, batch sizes) -> metric
     report: Part = parts.during_epoch  # (logs, a function that evaluates) -> logs
     predicted: Part = tf.nn.softmax  # (outputs) -> predictions
@@ -118,17 +113,17 @@ class Training:
         other.recipe = recipe
         return other
 
-    def run(self, *seeds: int) -> dict[int, Trained]:
-        """Train once from each start, or from those of `seeds`; return results by seed.
+    def lasting(self, epochs: int) -> "Training":
+        """Return this training with another number of epochs."""
+        other = copy.copy(self)
+        other.settings = replace(self.settings, epochs=epochs)
+        return other
 
-        A recipe with an environment of its own is trained in another process.
-        """
-        starts = {seed: self.starts[seed] for seed in seeds or self.starts}
-        if environment := self.recipe.environment():
-            here = replace(self.recipe, environment=parts.same_process)
-            return _elsewhere(environment, here, self.examples, self.settings, starts)
+    def run(self, *seeds: int) -> dict[int, Trained]:
+        """Train once from each start, or those of `seeds`; return results by seed."""
+        chosen = seeds or self.starts
         with without_warnings():
-            return {seed: self._run(start, seed) for seed, start in starts.items()}
+            return {seed: self._run(self.starts[seed], seed) for seed in chosen}
 
     def begin(self, initial: Weights, seed: int) -> None:
         """Set the weights to the recipe's start and the slots to zero."""
@@ -213,25 +208,3 @@ class Training:
             name: average([np.asarray(logs[name]) for logs in seen], sizes)
             for name in seen[0]
         }
-
-
-def _elsewhere(environment: Mapping[str, str], *task: Any) -> dict[int, Trained]:
-    """Run `Training(*task)` in another process: TensorFlow reads the variables once.
-
-    Raises RuntimeError with the process's error output if it fails.
-    """
-    command = [sys.executable, "-c", f"from {__name__} import answer; answer()"]
-    options: Any = {"env": os.environ | environment, "capture_output": True}
-    process = subprocess.run(command, input=pickle.dumps(task), **options)
-    if process.returncode:
-        raise RuntimeError(
-            f"the process with {environment} failed:\n{process.stderr.decode()}"
-        )
-    answered: dict[int, Trained] = pickle.loads(process.stdout)
-    return answered
-
-
-def answer() -> None:
-    """Read a pickled task from stdin, and write its pickled results to stdout."""
-    task = pickle.load(sys.stdin.buffer)
-    sys.stdout.buffer.write(pickle.dumps(Training(*task).run()))

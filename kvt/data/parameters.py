@@ -31,6 +31,13 @@ def _either(one: str, other: str, fix: str) -> Rule:
     return Rule(str, lambda name: name in (one, other), f"{one!r} or {other!r}", fix)
 
 
+def _one_of(text: str, *values: Any) -> Rule:
+    def holds(value: Any) -> bool:
+        return isinstance(value, str | int) and value in values
+
+    return Rule(object, holds, text, "leave it out if unsure")
+
+
 def _path(fix: str) -> Rule:
     return Rule(str, lambda path: True, "a path in quotes", fix)
 
@@ -66,6 +73,9 @@ RULES = {
     "validation_batch_size": _at_least(1, "use None for that of the training"),
     "validation_freq": _at_least(1, "use 1 to validate after every epoch"),
     "steps_per_execution": _at_least(1, "use 1, Keras's default"),
+    "shuffle": _one_of("True, False or 'batch'", True, False, "batch"),
+    "verbose": _one_of("'auto', 0, 1 or 2", "auto", 0, 1, 2),
+    "return_dict": _one_of("True", True),
     "results_path": _path("use '' to write no file"),
     "results_dir": _path("use '' for the committed results"),
 }
@@ -95,7 +105,7 @@ def _check_one(name: str, value: Any) -> Any:
     if rule.type is float and type(value) is int:
         value = float(value)
     problem = f"{name} is {value!r}; it must be {rule.text}; {rule.fix}"
-    if type(value) is not rule.type:
+    if rule.type is not object and type(value) is not rule.type:
         raise TypeError(problem)
     if not rule.holds(value):
         raise ValueError(problem)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from kvt.report.markdown import section_id
 from kvt.report.merge import MODELS, Section
+from kvt.report.notebooks import NotebookNode
 from kvt.report.plan import Chapter
 
 INDEX, PROVENANCE = "index.html", "provenance.html"
@@ -20,6 +21,11 @@ class Page:
     opens: bool = False
     ends: bool = False
 
+    @property
+    def cells(self) -> list[NotebookNode]:
+        """The cells of all its notebooks."""
+        return [cell for it in self.sections for cell in it.chapter.notebook.cells]
+
     def __deepcopy__(self, _: object) -> "Page":
         """Return the page itself: nbconvert would copy all pages for each of them."""
         return self
@@ -31,12 +37,11 @@ def divide(sections: Sequence[Section]) -> list[Page]:
     The index has the comparison and the models; every other section is a page, and
     provenance is the last one.
     """
-    files = {it.id: file_of(it.chapter) for it in sections}
-    opening = [it for it in sections if files[it.id] == INDEX]
-    others = [it for it in sections if files[it.id] != INDEX]
+    opening = [it for it in sections if file_of(it.chapter) == INDEX]
+    others = [it for it in sections if it not in opening]
     return [
         Page(INDEX, "Start", opening, opens=True),
-        *(Page(files[it.id], it.title, [it]) for it in others),
+        *(Page(file_of(it.chapter), it.title, [it]) for it in others),
         Page(PROVENANCE, "Provenance", [], ends=True),
     ]
 

@@ -1,25 +1,36 @@
 """The report: plan all notebooks, run them, render the pages, replace older ones."""
 
 import contextlib
+import functools
+import os
 import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+import signal
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+
+import psutil
 
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import resolve
-from kvt.report import keras_settings, pdf
+from kvt.report import files, keras_settings, pdf
 from kvt.report.book import INDEX, names
 from kvt.report.cache import WRITTEN, check_directory
+from kvt.report.guard import on_signals
 from kvt.report.plan import plan, read
 from kvt.report.provenance import gather, threads
 from kvt.report.render import Facts, pages, pages_of, single
 from kvt.report.run import Stage, run
 
 PDF = "kvt.pdf"
+FAILED = "failed"
+NAMES = "names"  # the file in a room with the names of the new report's parts
 PARTS = ("notebooks", *WRITTEN)  # directories beside the pages
 OLD_TITLE = "<title>Keras and TensorFlow, bit for bit</title>"
-CACHE = NOTEBOOKS.parent / "build" / "cache"  # ignored by git
+CACHE = (  # ignored by git; without a checkout, the user's
+    NOTEBOOKS.parent / "build" / "cache"
+    if NOTEBOOKS.is_dir()
+    else Path.home() / ".cache" / "kvt"
+)
 
 
 def build(
@@ -49,48 +60,65 @@ def build(
     kernel starts. ExecutionError, RenderError and PrintError keep the older report.
     """
     chapters = read(notebooks)
-    wanted = names(chapters)
-    _reject_foreign(output, notebooks, [INDEX] if single_file else wanted)
+    wanted = [INDEX] if single_file else names(chapters)
+    target = output.resolve()
     check_directory(cache)
     keras_settings.check()
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
     name, reason = resolve(dataset)
     chapters = plan(chapters, name, parameters)
-    print(f"data set: {reason}", flush=True)
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".staging-") as directory:
-        staging = Path(directory).resolve()
+    undo = functools.partial(_undo, target)
+    with files.room(_home(target), target, rescue=undo) as room:
+        files.sweep(target, other_than=room)
+        _reject_foreign(target, notebooks, wanted)
+        print(f"data set: {reason}", flush=True)
+        new = room / "new"
         for part in PARTS:
-            (staging / part).mkdir()
-        stage = Stage(staging, output / "failed", cache, force, timeout)
+            (new / part).mkdir(parents=True)
+        stage = Stage(room, new, target / FAILED, cache, force, timeout)
         executed = run(chapters, stage, jobs or threads(), cluster)
-        provenance = gather(notebooks, staging / "results")
+        provenance = gather(notebooks, new / "results")
         facts: Facts = {"reason": reason, "provenance": provenance}
         whole = single(executed, **facts) if single_file or print_with else ""
         made = {INDEX: whole} if single_file else pages(executed, **facts)
         for file, text in made.items():
-            (staging / file).write_text(text, encoding="utf-8")
+            files.write(new / file, text.encode())
         if print_with:
-            pdf.write(whole, staging / PDF, browser=print_with)
-        _replace(staging, output, list(made))
-    shutil.rmtree(output / "failed", ignore_errors=True)
+            pdf.write(whole, new / PDF, browser=print_with)
+        with on_signals(signal.SIG_IGN):  # too late: the report is complete
+            _replace(new, target, {*PARTS, PDF, FAILED, *_listed(target), *made})
+            shutil.rmtree(room, ignore_errors=True)
     return output / INDEX
+
+
+def _home(output: Path) -> Path:
+    """Return where a report is made: beside the old one, to exchange them in one step.
+
+    That may be impossible: the output is a file system of its own, or the only place
+    that may be written to.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    beside = os.access(output.parent, os.W_OK) and output not in _mounts()
+    return output.parent if beside else output
 
 
 def _reject_foreign(output: Path, notebooks: Path, wanted: Sequence[str]) -> None:
     """Raise FileExistsError if the report would replace what is not a report's."""
+    if output.exists() and not output.is_dir():
+        raise FileExistsError(f"{output} is a file; name a directory with --output")
     fix = "the report replaces these; name another directory with --output"
-    if notebooks.resolve() == (output / "notebooks").resolve():
+    if notebooks.resolve() == output / "notebooks":
         raise FileExistsError(f"{output} holds the notebooks themselves; {fix}")
     listed = _listed(output)
     own = {*PARTS, PDF, INDEX, *listed} if listed else set()
     foreign = [
         name
         for name in (*PARTS, PDF, *wanted)
-        if name not in own and (output / name).exists()
+        if os.path.lexists(output / name)
+        and (name not in own or (output / name) in _mounts())
     ]
-    failed = [path.name for path in (output / "failed").glob("*")]
-    foreign += [f"failed/{name}" for name in failed if not name.endswith(".ipynb")]
+    failed = [it for it in output.glob(f"{FAILED}/*") if it.suffix != ".ipynb"]
+    foreign += [str(it.relative_to(output)) for it in failed]
     if foreign:
         why = "which the report there does not list" if listed else "and no report"
         raise FileExistsError(f"{output} has {', '.join(foreign)}, {why}; {fix}")
@@ -106,20 +134,58 @@ def _listed(output: Path) -> list[str]:
     return pages_of(text) or [INDEX] * (OLD_TITLE in text[:4096])
 
 
-def _replace(staging: Path, output: Path, made: Sequence[str]) -> None:
-    """Move the parts of the finished report into place, its first page last.
+def _replace(new: Path, output: Path, ours: Collection[str]) -> None:
+    """Put the new report into the place of the old one, in one step if possible.
 
-    What belongs to the earlier report goes away. If a move fails, those before it are
-    undone.
+    Files of others beside the old report stay. With directories of others, or where
+    someone works in the old one, the parts of the report (`ours`) are moved one by one,
+    the first page last. If a move fails, those before it are undone; if the command is
+    killed, the next one undoes them.
     """
-    # Without --pdf, an older PDF would show another run.
-    moved = {*PARTS, PDF, *_listed(output), *made}
-    old = staging / "old"
+    if not output.exists():
+        new.replace(output)
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        if _holds_only_files(output, ours):
+            for path in output.iterdir():
+                if path.name not in ours:
+                    os.link(path, new / path.name, follow_symlinks=False)
+            shutil.copystat(output, new)
+            os.chown(new, output.stat().st_uid, output.stat().st_gid)
+            files.exchange(new, output)
+            return
+    room, old = new.parent, new.with_name("old")
+    files.write(room / NAMES, "\n".join(it.name for it in new.iterdir()).encode())
     old.mkdir()
-    with contextlib.ExitStack() as undo:
-        for name in sorted(moved, key=lambda name: (name == INDEX, name)):
-            for source, target in ((output, old), (staging, output)):
-                if (source / name).exists():
+    try:
+        for name in sorted(ours, key=lambda name: (name == INDEX, name)):
+            for source, target in ((output, old), (new, output)):
+                if os.path.lexists(source / name):
                     (source / name).replace(target / name)
-                    undo.callback((target / name).replace, source / name)
-        undo.pop_all()
+        old.replace(room / "replaced")  # from here on, there is nothing to undo
+    except BaseException:
+        _undo(output, room)
+        raise
+
+
+def _undo(output: Path, room: Path) -> None:
+    """Put the parts of the old report back, if its replacement was stopped halfway."""
+    old, new = room / "old", room / "new"
+    if old.is_dir():
+        for name in (room / NAMES).read_text("utf-8").split("\n"):
+            if os.path.lexists(output / name) and not os.path.lexists(new / name):
+                (output / name).replace(new / name)
+        for path in old.iterdir():
+            path.replace(output / path.name)
+
+
+def _holds_only_files(output: Path, ours: Collection[str]) -> bool:
+    """Whether a directory can be exchanged: nobody works in what would be deleted."""
+    places = [Path(it.info["cwd"] or "/") for it in psutil.process_iter(["cwd"])]
+    used = any(it.is_relative_to(output) for it in (*places, *_mounts()))
+    others = [path for path in output.iterdir() if path.name not in ours]
+    return not used and not any(path.is_dir() for path in others)
+
+
+def _mounts() -> list[Path]:
+    return [Path(it.mountpoint) for it in psutil.disk_partitions(all=True)]

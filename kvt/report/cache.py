@@ -23,7 +23,7 @@ from typing import Any
 
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import mnist
-from kvt.report import keras_settings, notebooks, provenance
+from kvt.report import files, keras_settings, notebooks, provenance
 from kvt.report.notebooks import NotebookNode, tags
 from kvt.report.parameters import Value
 
@@ -37,7 +37,6 @@ MARKED = (
     "# Finished runs of kvt's notebooks; kvt deletes the oldest.\n"
 )
 ENTRY = re.compile(r"(?P<name>.+)-(?P<key>[0-9a-f]{64})")
-PARTIAL = re.compile(rf"\.{ENTRY.pattern}\.\d+")  # left by a process that was killed
 WRITTEN = ("results", "logs")  # directories that a notebook may write to
 # The modules of kvt.report that decide what a run leaves; the others read it.
 RUNNING = ("execute.py", "notebooks.py", "streams.py", "worker.py")
@@ -123,7 +122,7 @@ def check_directory(directory: Path) -> None:
     if not directory.is_dir():
         raise ValueError(f"{directory} is a file; name a directory with --cache")
     for path in directory.iterdir():
-        if not ENTRY.fullmatch(path.name) and not PARTIAL.fullmatch(path.name):
+        if not ENTRY.fullmatch(path.name) and not path.name.startswith(files.PREFIX):
             raise ValueError(
                 f"{directory} holds {path.name}, which is not the cache's; the cache "
                 "deletes old files, so it needs a directory of its own; name a new or "
@@ -144,29 +143,28 @@ def load(directory: Path, name: str, key: str) -> Cached | None:
 
 
 def store(directory: Path, name: str, key: str, entry: Cached) -> None:
-    """Store an entry, whole or not at all, in the cache's limit; may raise OSError."""
-    directory.mkdir(parents=True, exist_ok=True)
-    if not (directory / MARK).exists():
-        (directory / MARK).write_text(MARKED, encoding="utf-8")
-    partial = directory / f".{name}-{key}.{os.getpid()}"
-    try:
-        partial.write_bytes(_packed(entry, key))
-        partial.replace(directory / f"{name}-{key}")
-    finally:
-        partial.unlink(missing_ok=True)
-    left = LARGEST
-    for path in reversed(_by_age(directory)):
-        left -= path.lstat().st_size
-        if left < 0:
-            path.unlink(missing_ok=True)
+    """Store an entry, whole or not at all, in the cache's limit; may raise OSError.
+
+    Other commands that use the cache wait meanwhile.
+    """
+    with files.room(directory, directory, waits=True) as room:
+        if not (directory / MARK).exists():
+            files.replace(directory / MARK, MARKED.encode(), room)
+        files.replace(directory / f"{name}-{key}", _packed(entry, key), room)
+        left = LARGEST
+        for path in reversed(_by_age(directory)):
+            left -= path.lstat().st_size
+            if left < 0:
+                path.unlink(missing_ok=True)
 
 
 def seconds(directory: Path, name: str) -> float:
     """Return how long the notebook's last cached run took; infinity if unknown."""
-    entry = None
-    for path in _by_age(directory, name)[-1:]:
-        entry = _unpacked(path, path.name.removeprefix(f"{name}-"))
-    return entry.seconds if entry else math.inf
+    with contextlib.suppress(OSError):  # another command has just deleted an entry
+        for path in _by_age(directory, name)[-1:]:
+            if entry := _unpacked(path, path.name.removeprefix(f"{name}-")):
+                return entry.seconds
+    return math.inf
 
 
 def graft(cached: NotebookNode, notebook: NotebookNode) -> NotebookNode:
@@ -199,11 +197,11 @@ def read_files(directory: Path, parts: Sequence[str]) -> dict[str, bytes]:
     }
 
 
-def write_files(files: Mapping[str, bytes], directory: Path) -> None:
+def write_files(contents: Mapping[str, bytes], directory: Path) -> None:
     """Write files by relative path."""
-    for name, content in files.items():
+    for name, content in contents.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
-        (directory / name).write_bytes(content)
+        files.write(directory / name, content)
 
 
 def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -212,8 +210,8 @@ def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 
 def _packed(entry: Cached, key: str) -> bytes:
     """Return an entry as bytes: a digest of key and content, then the content."""
-    files = {k: base64.b85encode(v).decode() for k, v in entry.files.items()}
-    parts = [notebooks.dumps(entry.notebook), files, entry.seconds]
+    left = {k: base64.b85encode(v).decode() for k, v in entry.files.items()}
+    parts = [notebooks.dumps(entry.notebook), left, entry.seconds]
     body = zlib.compress(json.dumps(parts).encode(), level=1)
     return hashlib.sha256(key.encode() + body).digest() + body
 
@@ -229,12 +227,12 @@ def _unpacked(path: Path, key: str) -> Cached | None:
         return None
     # Whoever may write to the directory can make a digest: trust no content either.
     try:
-        notebook, files, seconds = json.loads(zlib.decompress(body))
-        files = {str(k): base64.b85decode(v) for k, v in files.items()}
-        entry = Cached(notebooks.loads(notebook), files, float(seconds))
+        notebook, left, seconds = json.loads(zlib.decompress(body))
+        left = {str(k): base64.b85decode(v) for k, v in left.items()}
+        entry = Cached(notebooks.loads(notebook), left, float(seconds))
     except (ValueError, TypeError, AttributeError, KeyError, zlib.error):
         return None
-    return entry if all(map(_may_leave, files)) else None
+    return entry if all(map(_may_leave, left)) else None
 
 
 def _may_leave(name: str) -> bool:

@@ -5,6 +5,7 @@ worker gets which run: Dask takes all runs that are assigned to a worker that di
 the cause of its death, and assigns runs that have not started (benchmarks/scale.md).
 """
 
+import asyncio
 import json
 import logging
 import multiprocessing.resource_tracker
@@ -13,7 +14,6 @@ import queue
 import re
 import signal
 import socket
-import tempfile
 import time
 import uuid
 from collections import Counter, deque
@@ -27,10 +27,12 @@ from urllib.parse import urlsplit
 import dask
 import psutil
 from distributed import CancelledError, Client, Future, KilledWorker, LocalCluster
+from distributed.core import rpc
+from distributed.security import Security
 
 from kvt.data.quietly import quiet
 from kvt.report import worker
-from kvt.report.guard import alive
+from kvt.report.guard import SIGNALS, alive
 from kvt.report.worker import Ended, Prepared, Task
 
 LOCAL: dict[str, Any] = {
@@ -49,7 +51,6 @@ LOCAL: dict[str, Any] = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.daemon": True,
 }
-SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")  # Windows lacks the last two
 LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado")
 LOST = "lost its worker process"
 SECONDS = 5.0  # for processes to end
@@ -109,9 +110,12 @@ def _client(address: str) -> Client:
     try:
         if (file := Path(address)).is_file():
             address = str(json.loads(file.read_text())["address"])
-        place = urlsplit(address)
-        if place.hostname and place.port:  # Dask itself would try for longer
-            socket.create_connection((place.hostname, place.port), PATIENCE / 6).close()
+        place = urlsplit(address if "://" in address else f"tcp://{address}")
+        if not place.hostname or not place.port:
+            raise ValueError("it is neither a file nor an address with a port")
+        # Dask's client itself would try for minutes.
+        socket.create_connection((place.hostname, place.port), PATIENCE / 6).close()
+        asyncio.run(_greet(address))
         return Client(address, set_as_default=False)
     except (OSError, ValueError, TypeError, KeyError) as problem:
         why = str(problem) or type(problem).__name__
@@ -121,17 +125,20 @@ def _client(address: str) -> Client:
         ) from None
 
 
+async def _greet(address: str) -> None:
+    """Raise OSError if it is no scheduler that answers."""
+    arguments = Security().get_connection_args("client")
+    async with rpc(address, connection_args=arguments) as scheduler:
+        await asyncio.wait_for(scheduler.identity(), PATIENCE / 6)
+
+
 def _local(settings: Workplace, stack: ExitStack) -> Client:
     """Start a cluster on this machine, reachable through loopback only.
 
     The stack ends it.
     """
-    directory = stack.enter_context(
-        tempfile.TemporaryDirectory(
-            dir=settings.directory, prefix=".kvt-", ignore_cleanup_errors=True
-        )
-    )
-    stack.enter_context(dask.config.set(LOCAL))
+    place = {"temporary-directory": str(settings.directory)}
+    stack.enter_context(dask.config.set({**LOCAL, **place}))
     cluster = stack.enter_context(
         LocalCluster(
             n_workers=settings.jobs,
@@ -143,7 +150,6 @@ def _local(settings: Workplace, stack: ExitStack) -> Client:
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
             security=True,  # or any user of this machine could run code
-            local_directory=directory,
         )
     )
     client = stack.enter_context(Client(cluster, set_as_default=False))
@@ -171,13 +177,12 @@ def _signals_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    numbers = [getattr(signal, name) for name in SIGNALS]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     # A process of Python's, which would print what Dask's processes leave if they are
     # killed. Starting it unblocks two of the signals, so it is started now.
     with quiet():
         multiprocessing.resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -239,7 +244,6 @@ class Fleet:
         self.idle: deque[str] = deque()  # addresses
         self.busy: dict[str, tuple[Task, Facts, Future]] = {}  # by key
         self.lost: Counter[str] = Counter()  # workers, by run
-        self.variables = worker.environment()
 
     def prepare(self) -> None:
         """Have all workers prepared, and hear of those that come and go."""
@@ -315,7 +319,7 @@ class Fleet:
         facts = self.workers[self.idle.popleft()]
         kernels = sum(it["host"] == facts["host"] for it in self.workers.values())
         key = f"{self.topic}-{uuid.uuid4().hex}"
-        arguments = task, self.topic, self.variables, kernels
+        arguments = task, self.topic, worker.environment(), kernels
         options = {"key": key, "workers": [facts["address"]], "pure": False}
         future = self.client.submit(worker.perform, *arguments, **options)
         self.busy[key] = task, facts, future
@@ -389,8 +393,8 @@ class Fleet:
             return
         if self.rejected:
             raise ConnectionError(
-                "no worker of the cluster can be used; make them like this machine, "
-                "or take them with --allow-different"
+                "no worker of the cluster can be used; make them like this machine "
+                "(kvt sweep --allow-different takes others, and marks their runs)"
             )
         if waited > PATIENCE and not self.settings.address:
             raise ConnectionError(f"no worker started within {PATIENCE:.0f} s")

@@ -2,8 +2,8 @@
 
 import logging
 import os
+import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +15,10 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellControlSignal, CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
-from kvt.report import notebooks, streams
-from kvt.report.guard import Guard, guarded
+from kvt.report import files, notebooks, streams
+from kvt.report.guard import Guard, guarded, on_signals
 from kvt.report.notebooks import ExecutionError, NotebookNode, code_cells
 from kvt.report.parameters import Value
 
@@ -66,78 +67,78 @@ def execute(
     fails, exits, kills its kernel, or takes longer than `timeout` seconds: the partial
     notebook goes to `failed`, `output` stays as it was.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
+    text = notebooks.dumps(notebooks.read(notebook))
+    output = output.resolve()  # what a link points to
     bar = sys.stderr.isatty() and {"desc": notebook.stem}
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".kvt-") as directory:
-        partial = Path(directory).resolve() / "partial.ipynb"
-        problem = run_cells(
-            notebook, partial, parameters, cwd=cwd, timeout=timeout, bar=bar
+    with files.room(output.parent, output) as room, guarded() as guard:
+        text, problem = run_cells(
+            text, parameters, guard, cwd=cwd, timeout=timeout, bar=bar
         )
         if problem:
             failed.parent.mkdir(parents=True, exist_ok=True)
-            if partial.exists():
-                partial.replace(failed)
+            files.replace(failed, text.encode(), room)
             raise ExecutionError(notebooks.stopped(notebook.name, problem, failed))
-        complete = notebooks.read(partial)
-        partial.replace(output)
+        with on_signals(signal.SIG_IGN):  # too late: the run is complete
+            files.replace(output, text.encode(), room)
+            failed.unlink(missing_ok=True)
     if not bar:
         print(f"{notebook.name}: {time.perf_counter() - started:.1f} s", flush=True)
-    return complete
+    return notebooks.loads(text)
 
 
 def run_cells(
-    notebook: Path,
-    output: Path,
+    text: str,
     parameters: Mapping[str, Value],
+    guard: Guard,
     *,
     cwd: Path,
     timeout: int | None = None,
-    environment: Mapping[str, str] | None = None,
-    on_cell: Callable[[], None] | None = None,
-    on_start: Callable[[Guard], None] | None = None,
+    environment: Mapping[str, str] = os.environ,
+    on_cell: Callable[[], None] = lambda: None,
     bar: Any = False,
-) -> str:
-    """Run a notebook; return where and why it stopped, or "" if it is complete.
+) -> tuple[str, str]:
+    """Run a notebook's text; return the executed text, and where and why it stopped.
 
-    `output` gets it, complete and normalized, or as far as it came; beside it lies what
-    only the kernel needs. `environment` is the kernel's, by default this process's.
-    `on_start` gets the guard, which can end the run; `on_cell` is called when a code
-    cell begins. When this returns, no process that the notebook started is left.
+    The text is complete and normalized, or goes as far as the run came. The reason is
+    "" for a complete run. `environment` is the kernel's. `on_cell` is called when a
+    code cell begins. When this returns, nothing that the notebook started is left.
     """
-    copy = output.with_name("copy.ipynb")
-    notebooks.write(notebooks.read(notebook), copy)  # in today's format
+    source, output = (guard.directory / f"{it}.ipynb" for it in ("given", "executed"))
+    # The user's IPython settings (what a cell shows, what runs at its start) would
+    # change the outputs: this kernel gets an empty folder of settings.
+    settings = guard.directory / "ipython"
+    connection = {"connection_file": str(guard.directory / "kernel.json")}
     options = {
-        "input_path": _literal(copy),
+        "input_path": _literal(source),
         "output_path": _literal(output),
         "parameters": dict(parameters),
         "progress_bar": bar,
         # papermill's own `cwd` would change this whole process's directory.
         "resources": {"metadata": {"path": str(cwd)}},
         "execution_timeout": timeout,
+        "environment": {**environment, **guard.environment},
+        "extra_arguments": [*ARGUMENTS, f"--IPKernelApp.ipython_dir={settings}"],
+        "config": Config(ConnectionFileMixin=connection),
     }
-    # The user's IPython settings (what a cell shows, what runs at its start) would
-    # change the outputs: this kernel gets an empty folder of settings.
-    settings = output.with_name("ipython")
-    settings.mkdir()
-    options["extra_arguments"] = [*ARGUMENTS, f"--IPKernelApp.ipython_dir={settings}"]
-    with guarded() as guard:
-        if on_start:
-            on_start(guard)
-        base = os.environ if environment is None else environment
-        options["environment"] = {**base, **guard.environment}
+    try:
+        settings.mkdir()
+        files.write(source, text.encode())
         # Two kernels that start together can pick one port: "Address already in use".
         # So a run that fails before its first cell is tried once more.
         problem = _attempt(output, options, on_cell)
-        if problem.startswith(TOO_EARLY) and not guard.ended:
+        if problem.startswith(TOO_EARLY) and not guard.over.is_set():
             problem = _attempt(output, options, on_cell)
-    if not problem:
-        notebooks.write(notebooks.normalize(notebooks.read(output)), output)
-    return problem
+        guard.end()
+        ran = notebooks.read(output if output.exists() else source)
+    except OSError as error:
+        error.filename = error.filename or str(guard.directory)
+        raise
+    return notebooks.dumps(ran if problem else notebooks.normalize(ran)), problem
 
 
 def _attempt(
-    partial: Path, options: dict[str, Any], on_cell: Callable[[], None] | None
+    partial: Path, options: dict[str, Any], on_cell: Callable[[], None]
 ) -> str:
     """Run a notebook; return where and why it stopped, or "" if it is complete.
 
@@ -148,8 +149,7 @@ def _attempt(
 
     def begins(cell: NotebookNode, **_: object) -> None:
         running[:] = [cell]
-        if on_cell:
-            on_cell()
+        on_cell()
 
     # papermill and nbclient also log each error that they raise.
     logging.getLogger("papermill").setLevel(logging.CRITICAL)

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 from kvt.report.notebooks import NotebookNode, tags
 
-_HEADING = re.compile(r"(#{1,6}) ")
-_HEADINGS = re.compile(r"^(#{1,6}) ", re.MULTILINE)
+_HEADING = re.compile(r"^(#{1,6}) .*", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # Cells whose code is not what the section is about.
 ASIDE = {"folded", "setup", "parity", "hide-input"}
@@ -25,26 +24,32 @@ def fold(cells: list[NotebookNode]) -> int:
     Raises ValueError for a tagged Markdown cell that begins with no heading, and for a
     part that would end in the middle of a cell.
     """
-    levels: list[int] = []  # of the parts that are open
+    open_: list[int] = []  # levels of the parts that are open
     for index, cell in enumerate(cells):
         if cell.cell_type == "code":
             aside = ASIDE & tags(cell) or "aside" in cell.metadata
             cell.metadata["folded"] = bool(aside)
-        if cell.cell_type != "markdown":
             continue
         level = _level(cell)
         if level:
-            cell.metadata["closes"] = sum(each >= level for each in levels)
-            levels = [each for each in levels if each < level]
-        _reject_inner_end(cell, levels)
-        if "folded" in tags(cell) and not level:
+            cell.metadata["closes"] = sum(each >= level for each in open_)
+            open_ = [each for each in open_ if each < level]
+        elif "folded" in tags(cell):
             first = cell.source.splitlines()[0]
             fix = "begin the cell with a heading, or take the tag away"
             raise ValueError(f"cell {first!r} is tagged 'folded' without one; {fix}")
-        if level and ("folded" in tags(cell) or _is_setup(_part(cells, index))):
+        for inner in list(_HEADING.finditer(_FENCED.sub("", cell.source)))[
+            bool(level) :
+        ]:
+            if any(each >= len(inner[1]) for each in open_):
+                raise ValueError(
+                    f"heading {inner[0]!r} ends a folded part in the middle of a cell; "
+                    f"begin a new cell with it"
+                )
+        if level and ("folded" in tags(cell) or _is_setup(cells[index + 1 :], level)):
             cell.metadata["opens"] = True
-            levels.append(level)
-    return len(levels)
+            open_.append(level)
+    return len(open_)
 
 
 def _level(cell: NotebookNode) -> int:
@@ -53,26 +58,9 @@ def _level(cell: NotebookNode) -> int:
     return len(heading[1]) if heading else 0
 
 
-def _part(cells: Sequence[NotebookNode], start: int) -> list[NotebookNode]:
-    """Return the cells from a heading to the next one of its level or above."""
-    own = _level(cells[start])
-    end = (i for i in range(start + 1, len(cells)) if 0 < _level(cells[i]) <= own)
-    return list(cells[start : next(end, len(cells))])
-
-
-def _is_setup(part: Sequence[NotebookNode]) -> bool:
-    """Whether a part has code, and all of it is set-up."""
+def _is_setup(following: Sequence[NotebookNode], level: int) -> bool:
+    """Whether the part below a heading has code, and all of it is set-up."""
+    ends = (i for i, cell in enumerate(following) if 0 < _level(cell) <= level)
+    part = following[: next(ends, len(following))]
     code = [tags(cell) for cell in part if cell.cell_type == "code"]
     return bool(code) and all("setup" in each for each in code)
-
-
-def _reject_inner_end(cell: NotebookNode, levels: Sequence[int]) -> None:
-    """Raise ValueError if a heading inside the cell ends a folded part."""
-    prose = _FENCED.sub("", cell.source)
-    for heading in list(_HEADINGS.finditer(prose))[bool(_level(cell)) :]:
-        if any(each >= len(heading[1]) for each in levels):
-            line = prose[heading.start() :].splitlines()[0]
-            raise ValueError(
-                f"heading {line!r} ends a folded part in the middle of a cell; "
-                f"begin a new cell with it"
-            )

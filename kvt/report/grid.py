@@ -1,8 +1,10 @@
 """Grid: the runs of a sweep, from lists of values or from a table, each one checked."""
 
 import csv
+import io
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,31 +33,37 @@ def runs(
     of the `table` is tried with all of these. Raises ParameterError for an invalid
     value, before any run.
     """
-    names = [name for name, _ in given]
-    for name in names:
-        if names.count(name) > 1:
+    lists: dict[str, list[str]] = {}
+    for name, text in given:
+        if name in lists:
             raise ParameterError(
                 f"parameter {name!r} is given twice; write one list: {name} 1,2"
             )
-    lists = [_listed(name, text) for name, text in given]
+        lists[name] = _listed(name, text)
     rows = _rows(table) if table else [{}]
-    if both := set(names) & {name for row in rows for name in row}:
+    if both := lists.keys() & {name for row in rows for name in row}:
         raise ParameterError(
             f"parameter {min(both)!r} is in {table} and given by -p; remove one"
         )
-    if zipped and len({len(each) for each in lists}) > 1:
-        pairs = zip(names, lists, strict=True)
-        lengths = ", ".join(f"{name} has {len(each)}" for name, each in pairs)
-        raise ParameterError(f"--zip needs lists of equal length; {lengths}")
-    paired = list(zip(*lists, strict=True)) if zipped else []
-    combined = paired or _product(lists)
-    found: dict[tuple[Any, ...], Values] = {}
+    lengths = {name: len(values) for name, values in lists.items()}
+    if zipped and len({*lengths.values()}) > 1:
+        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise ParameterError(f"--zip needs lists of equal length; {told}")
+    zips = zipped and lists
+    count = len(rows) * math.prod([*lengths.values()][: 1 if zips else None])
+    if count > LARGEST:
+        raise ParameterError(
+            f"{count:,} runs; a sweep may have {LARGEST:,}; sweep in parts"
+        )
+    combined = (
+        zip(*lists.values(), strict=True)
+        if zips
+        else itertools.product(*lists.values())
+    )
+    found: dict[str, Values] = {}
     for row, values in itertools.product(rows, combined):
-        own = dict(zip(names, values, strict=True))
-        checked = _checked({**row, **own}, known)
-        found.setdefault(tuple(map(repr, checked.items())), checked)
-        if len(found) > LARGEST:
-            raise ParameterError(f"more than {LARGEST:,} runs; sweep in parts")
+        checked = _checked({**row, **dict(zip(lists, values, strict=True))}, known)
+        found.setdefault(repr(checked), checked)
     return list(found.values())
 
 
@@ -70,17 +78,6 @@ def _checked(run: Mapping[str, object], known: Mapping[str, Parameter]) -> Value
         values = ", ".join(f"{name}={value}" for name, value in run.items())
         raise ParameterError(f"{problem} (in the run {values})") from None
     return {name: checked[name] for name in known if name in checked}
-
-
-def _product(lists: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    count = 1
-    for each in lists:
-        count *= len(each)
-    if count > LARGEST:
-        raise ParameterError(
-            f"{count:,} runs; a sweep may have {LARGEST:,}; sweep in parts"
-        )
-    return list(itertools.product(*lists))
 
 
 def _listed(name: str, text: str) -> list[str]:
@@ -123,11 +120,16 @@ def _rows(table: Path) -> list[dict[str, Any]]:
                 '[{"learning_rate": 0.1, "seed": 1}]'
             )
     elif table.suffix.lower() == ".csv":
-        rows = list(csv.DictReader(text.splitlines()))
-        for number, row in enumerate(rows, start=2):
-            if None in row or None in row.values():
+        try:
+            header, *lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        except (csv.Error, ValueError) as problem:
+            raise ValueError(f"{table} is not CSV with a header: {problem}") from None
+        rows = [dict(zip(header, line, strict=False)) for line in lines if line]
+        for number, line in enumerate(lines, start=2):
+            if line and len(line) != len({*header}):
                 raise ValueError(
-                    f"{table}, line {number}: it must have as many values as the header"
+                    f"{table}, line {number}: it must have as many values as the "
+                    "header has different names"
                 )
     else:
         raise ValueError(f"{table} is neither .csv nor .json; name the file like one")

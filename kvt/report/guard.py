@@ -2,70 +2,102 @@
 
 A process of its own waits until the run is over or its parent is gone, even by SIGKILL.
 Then it kills every process that carries the run's mark in its environment, which a
-process inherits from the one that starts it. No signal and no library reaches as far:
-PR_SET_PDEATHSIG stops at the kernel, process groups at a process that leaves its group.
+process inherits from the one that starts it, and deletes the run's directory. No signal
+and no library reaches as far: PR_SET_PDEATHSIG stops at the kernel, process groups at a
+process that leaves its group.
 """
 
 import contextlib
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-MARK = "KVT_RUN"  # the variable that marks a run's processes
+MARK = "KVT_RUN"  # the variable that marks a run's processes: its directory
 SECONDS = 5.0  # for marked processes to end
+# That ask to end; Windows lacks the last two.
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+]
 
 
 class Guard:
-    """Guards the processes whose environment has `environment` in it."""
+    """Guards a run: its directory, and the processes that have its `environment`."""
 
     def __init__(self) -> None:
-        mark = uuid.uuid4().hex
-        self.environment = {MARK: mark}
-        self.ended = False
-        self._watcher = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__)), mark],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a terminal's signals do not reach it
-        )
+        # Short, because the path of a socket may have only 100 characters.
+        self.directory = Path(tempfile.mkdtemp(prefix="kvt-")).resolve()
+        (self.directory / "tmp").mkdir()
+        self.environment = {
+            MARK: str(self.directory),
+            "TMPDIR": str(self.directory / "tmp"),
+        }
+        self.over = threading.Event()
 
     def end(self) -> None:
         """End all marked processes now; wait until they are gone."""
-        self.ended = True
-        assert self._watcher.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._watcher.stdin.close()
-        self._watcher.wait()
+        self.over.set()
+        _end(self.environment[MARK])
 
 
 @contextlib.contextmanager
 def guarded() -> Iterator[Guard]:
-    """Give a guard, and end on leaving whatever the marked processes left behind."""
+    """Give a guard; on leaving, end what is left of its run, with its directory."""
     guard = Guard()
+    watcher = subprocess.Popen(
+        [sys.executable, "-P", str(Path(__file__)), str(guard.directory)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # a terminal's signals do not reach it
+    )
+    assert watcher.stdin is not None
     try:
         yield guard
     finally:
-        guard.end()
+        guard.over.set()
+        with contextlib.suppress(BrokenPipeError):
+            watcher.stdin.close()
+        watcher.wait()
 
 
-def watch(mark: str) -> None:
-    """Wait for the end of stdin; then kill every process with this mark."""
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.stdin.buffer.read()
-    end = time.monotonic() + SECONDS
-    while found := [*_marked(mark)]:
-        for process in found:
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-        if time.monotonic() > end:
-            break
-        time.sleep(0.005)
+@contextlib.contextmanager
+def on_signals(handler: Callable[[int, Any], Any] | signal.Handlers) -> Iterator[None]:
+    """Handle the signals that ask to end in another way.
+
+    A shell starts a script's background jobs with SIGINT ignored, and Python then
+    ignores it too. An ignored SIGHUP stays ignored: that is what `nohup` is for.
+    """
+    before = {
+        each: signal.signal(each, handler)
+        for each in SIGNALS
+        if each in (signal.SIGINT, signal.SIGTERM)
+        or signal.getsignal(each) is not signal.SIG_IGN
+    }
+    try:
+        yield
+    finally:
+        for each, old in before.items():
+            signal.signal(each, old or signal.SIG_DFL)
+
+
+def watch(directory: str) -> None:
+    """Wait for the end of stdin; then end the run of this directory."""
+    for each in SIGNALS:  # a service that is stopped sends them to all its processes
+        signal.signal(each, signal.SIG_IGN)
+    sys.stdin.buffer.read()
+    _end(directory)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def alive(process: psutil.Process) -> bool:
@@ -74,6 +106,16 @@ def alive(process: psutil.Process) -> bool:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
+
+
+def _end(mark: str) -> None:
+    """Kill every process with this mark; wait until all are gone."""
+    end = time.monotonic() + SECONDS
+    while (found := [*_marked(mark)]) and time.monotonic() < end:
+        for process in found:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.005)
 
 
 def _marked(mark: str) -> Iterator[psutil.Process]:

@@ -5,6 +5,7 @@ nothing is imported.
 """
 
 import ast
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,18 +21,18 @@ def used(cells: Sequence[NotebookNode]) -> dict[str, str]:
     Sorted by name, and without those that an output shows.
     """
     code = [cell for cell in cells if cell.cell_type == "code"]
-    shown = "".join(
-        str(output.get("data", {}).get("text/markdown", ""))
-        for cell in code
-        for output in cell.outputs
-    )
+    data = [output.get("data", {}) for cell in code for output in cell.outputs]
+    shown = "".join(str(each.get("text/markdown", "")) for each in data)
     found = dict(filter(None, map(_definition, _names(code))))
     return {name: found[name] for name in sorted(found) if found[name] not in shown}
 
 
 def _names(code: Sequence[NotebookNode]) -> Iterator[str]:
     """Yield the dotted names in cells, completed by what the cells imported."""
-    nodes = [node for cell in code for node in ast.walk(ast.parse(cell.source))]
+    nodes: list[ast.AST] = []
+    for cell in code:
+        with contextlib.suppress(SyntaxError):  # commands of IPython
+            nodes += ast.walk(ast.parse(cell.source))
     imported = {"kvt": "kvt"}
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kvt"):
@@ -44,28 +45,22 @@ def _names(code: Sequence[NotebookNode]) -> Iterator[str]:
                 yield ".".join([imported[root], *rest])
 
 
+@functools.cache
 def _definition(name: str) -> tuple[str, str] | None:
     """Return the full name and the source behind a name; None for other values."""
     module, _, own = name.rpartition(".")
-    tree = _tree(module)
-    if tree is None:
+    source = _source(module)
+    if not source:
         return _definition(module) if module else None  # a method: show its class
-    for node in tree.body:
+    for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom):
             for each in node.names:
                 if (each.asname or each.name) == own:
                     return _definition(f"{node.module}.{each.name}")
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == own:
             first = min([node.lineno, *(it.lineno for it in node.decorator_list)])
-            lines = _source(module).splitlines()[first - 1 : node.end_lineno]
-            return name, "\n".join(lines)
+            return name, "\n".join(source.splitlines()[first - 1 : node.end_lineno])
     return None
-
-
-@functools.cache
-def _tree(module: str) -> ast.Module | None:
-    source = _source(module)
-    return ast.parse(source) if source else None
 
 
 @functools.cache

@@ -7,12 +7,12 @@ import re
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-from pygments import highlight  # type: ignore[import-untyped]
-from pygments.formatters import HtmlFormatter  # type: ignore[import-untyped]
 from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
+from pygments.token import Token  # type: ignore[import-untyped]
 
 from kvt.compare.results import DIALECTS
 
@@ -22,9 +22,22 @@ _FORMULA_AND_POINT = re.compile(
 )
 # Consecutive blocks of code, each with a title.
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
-# Names, operators, punctuation and space have the text's own color, and need no
-# element: a quarter of a page's code would be markup.
-_PLAIN = re.compile(r'<span class="[nopw]">(.*?)</span>', re.DOTALL)
+# The classes of Python's tokens: see code.css. Names, operators, punctuation and space
+# have the text's own color, and need no element: half of a page's code would be markup.
+_COLORS = {
+    **{Token: "", Token.Keyword: "k", Token.Keyword.Constant: "c", Token.Error: "e"},
+    **{Token.Operator.Word: "o", Token.Name.Exception: "o", Token.Comment: "r"},
+    **{Token.Name.Builtin: "n", Token.Name.Decorator: "n", Token.Literal.Number: "n"},
+    **{Token.Name.Variable.Magic: "n", Token.Literal.String: "s"},
+    **{Token.Name.Function: "f", Token.Name.Class: "f"},
+}
+
+# The page's own ids: a section's may not be one, nor the beginning of one.
+_PAGE = {
+    *("title", "main", "contents", "search", "found", "fold", "theme", "beside"),
+    *("start", "figure", "helpers", "break", "jobs"),
+}
+_MARK = re.compile(r"run-again|(?:idea|keras|tf2|tf1)-\d+")
 
 # What a formula may become in MathML, which browsers draw without a script or font.
 _UNKNOWN_MACRO = re.compile(r"\\[A-Za-z]+")
@@ -62,7 +75,7 @@ class Outline:
         there = self.headings.setdefault(section, [])
         above = [each for each in there if each.wanted < wanted] or there[:1]
         level = min(above[-1].level + 1, 6) if above else 2
-        name = f"{section}-{slug(text)}" if there else section
+        name = _heading_id(section, text) if there else section
         taken = {heading.id for all_ in self.headings.values() for heading in all_}
         more = (f"{name}-{count}" for count in itertools.count(2))
         own = name if name not in taken else next(it for it in more if it not in taken)
@@ -72,13 +85,20 @@ class Outline:
     def address(self, section: str, fragment: str, seen_from: str) -> str:
         """Return the link to a section, or to its heading, from a page's file."""
         file = self.files[section]
-        target = f"{section}-{slug(fragment)}" if fragment else section
+        target = _heading_id(section, fragment) if fragment else section
         return f"#{target}" if file == seen_from else f"{file}#{target}"
 
 
 def section_id(name: str) -> str:
     """Return the id of a notebook's section: 03_some_network → some-network."""
-    return slug(re.sub(r"^\d+_", "", name).replace("_", " "))
+    own = slug(re.sub(r"^\d+[_\W]", "", name).replace("_", " "))
+    return f"{own}-chapter" if own in _PAGE else own
+
+
+def _heading_id(section: str, text: str) -> str:
+    """Return the id of a heading, which is none of those that the page itself gives."""
+    own = slug(text)
+    return f"{section}-{own}-heading" if _MARK.fullmatch(own) else f"{section}-{own}"
 
 
 def slug(text: str) -> str:
@@ -91,11 +111,26 @@ def plain(markup: str) -> str:
     return html.unescape(re.sub(r"<[^>]*>", "", markup))
 
 
+def breakable(markup: str) -> str:
+    """Allow lines to end within long words, which paper would cut."""
+    word = re.compile(r"[\w./:+=-]{60,}(?=[^<>]*(?:<|$))")
+    return word.sub(lambda it: "<wbr>".join(re.findall(".{1,20}", it[0])), markup)
+
+
 @functools.cache  # the same code is shown in several places
 def highlight_python(source: str) -> str:
-    """Return Python code as HTML, for the page's colors; without a wrapping element."""
-    colored = highlight(source, PythonLexer(), HtmlFormatter(nowrap=True))
-    return _PLAIN.sub(r"\1", colored)
+    """Return Python code as HTML, for the page's colors; no element spans two lines."""
+    colored = ((_color(kind), text) for kind, text in PythonLexer().get_tokens(source))
+    shown = ""
+    for color, tokens in itertools.groupby(colored, key=lambda it: it[0]):
+        text = html.escape("".join(text for _, text in tokens), quote=False)
+        shown += re.sub(".+", rf"<i class={color}>\g<0></i>", text) if color else text
+    return shown
+
+
+def _color(kind: Any) -> str:
+    """Return the class of a token: its kind's, or that of the kind above it."""
+    return _COLORS[kind] if kind in _COLORS else _color(kind.parent)
 
 
 def to_mathml(formula: str, *, display: bool) -> str:
@@ -160,7 +195,7 @@ class _PageRenderer(IPythonRenderer):
         )
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        notebook = re.fullmatch(r"(?:\./)?(\w+)\.ipynb(?:#(.*))?", url)
+        notebook = re.fullmatch(r"(?:\./)?([^/#]+)\.ipynb(?:#(.*))?", unquote(url))
         if notebook:  # in the report, notebooks are sections
             section = section_id(notebook[1])
             if section not in self.outline.files:
@@ -183,9 +218,9 @@ class _PageRenderer(IPythonRenderer):
         return f'<div class="{classes}">{name}{source}</div>\n'
 
     def table(self, text: str) -> str:
-        return (
-            f'<div class="table" tabindex="0"><table>\n{_labeled(text)}</table></div>\n'
-        )
+        rows = breakable(_labeled(text))
+        table = f'<table class="labeled">\n{rows}</table>'
+        return f'<div class="table" tabindex="0">{table}</div>\n'
 
     def table_cell(self, text: str, align: str = "", head: bool = False) -> str:
         # mistune would write a style attribute, which the page's policy blocks.

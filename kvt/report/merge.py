@@ -56,20 +56,20 @@ def merge(chapters: Sequence[Chapter]) -> list[Section]:
     Raises RenderError for a notebook without a title, with an error or output on
     stderr, with marks or folds that do not fit, or with two programs.
     """
-    sections = []
-    for chapter in sorted(chapters, key=_place):
-        own, download = section_id(chapter.name), notebooks.dumps(chapter.notebook)
-        try:
-            cells = _cells(chapter)
-            link_marks(cells, own)
-            checks = [cell for cell in cells if _is_check(cell)]
-            cells = [cell for cell in cells if not _is_check(cell)]
-            still_open = folds.fold(cells)
-        except ValueError as problem:
-            raise RenderError(f"{chapter.path.name}: {problem}") from None
-        more = checks, still_open, command(chapter), packed(download)
-        sections.append(Section(own, chapter, _blocks(cells), *more))
-    return sections
+    return [_section(chapter) for chapter in sorted(chapters, key=_place)]
+
+
+def _section(chapter: Chapter) -> Section:
+    own, download = section_id(chapter.name), notebooks.dumps(chapter.notebook)
+    try:
+        all_ = _cells(chapter)
+        link_marks(all_, own)
+        checks = [cell for cell in all_ if _is_check(cell)]
+        cells = [cell for cell in all_ if not _is_check(cell)]
+        more = checks, folds.fold(cells), command(chapter), packed(download)
+        return Section(own, chapter, _blocks(cells), *more)
+    except ValueError as problem:
+        raise RenderError(f"{chapter.path.name}: {problem}") from None
 
 
 def _place(chapter: Chapter) -> tuple[bool, int, str]:
@@ -129,15 +129,19 @@ def link_marks(cells: list[NotebookNode], section: str) -> None:
             own = marks.legend(cell.source)
             cell.metadata["ideas"] = [Idea(section, *idea) for idea in own.items()]
             names |= own
-    dialects = [cell for cell in cells if "dialect" in cell.metadata]
-    lines = [marks.by_line(cell.source) for cell in dialects]
     used: dict[str, set[int]] = {}
-    for cell, found in zip(dialects, lines, strict=True):
-        used.setdefault(DIALECTS[cell.metadata.dialect], set()).update(found.values())
+    for cell in cells:
+        if "dialect" in cell.metadata:
+            found = marks.by_line(cell.source)
+            used.setdefault(DIALECTS[cell.metadata.dialect], set()).update(
+                found.values()
+            )
+            cell["source"] = marks.without(cell.source)
+            cell.metadata["ideas"] = {
+                line: Idea(section, mark, names.get(mark, ""))
+                for line, mark in found.items()
+            }
     marks.check(used, names)
-    for cell, found in zip(dialects, lines, strict=True):
-        ideas = {line: Idea(section, mark, names[mark]) for line, mark in found.items()}
-        cell["source"], cell.metadata["ideas"] = marks.without(cell.source), ideas
 
 
 def packed(text: str) -> str:
@@ -167,15 +171,6 @@ def command(chapter: Chapter) -> str:
     for parameter, value in chapter.changed.items():
         if parameter == READS:
             value = "reports/results"  # where the report keeps them
-        raw = isinstance(value, str) and _looks_typed(value)
-        words += ["-r" if raw else "-p", parameter, str(value)]
+        # papermill's -p would take "1e5" for a number, and "None" for nothing.
+        words += ["-r" if isinstance(value, str) else "-p", parameter, str(value)]
     return shlex.join(words)
-
-
-def _looks_typed(text: str) -> bool:
-    """Whether papermill's -p would take this string for a number, a bool or None."""
-    try:
-        float(text)
-    except ValueError:
-        return text in ("True", "False", "None")
-    return True

@@ -4,7 +4,10 @@ Modules of the report get nbformat from here, because it takes care to import.
 """
 
 import sys
+import warnings
 from pathlib import Path
+
+from kvt.report import files
 
 # jsonschema, under nbformat, would import this package to check IRIs, which no notebook
 # has; the package builds a grammar meanwhile: 1.2 s of each start. None: not installed.
@@ -12,14 +15,11 @@ sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 try:
     import nbformat
     from nbformat import NotebookNode
-    from nbformat.reader import NotJSONError
 finally:
     del sys.modules["rfc3987_syntax"]
 
 __all__ = ["NotebookNode"]
 
-# What nbformat raises for JSON of another shape.
-SHAPE = (AttributeError, KeyError, TypeError, ValueError)
 UNSUPPORTED = {
     "raises-exception": "catch the exception in the cell",
     "skip-execution": "delete the cell",
@@ -40,13 +40,20 @@ def read(path: Path) -> NotebookNode:
     if not path.is_file():
         raise FileNotFoundError(f"there is no notebook {path}")
     try:
-        notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore
+        with warnings.catch_warnings():  # about cell ids, which nbformat corrects
+            warnings.simplefilter("ignore")
+            notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore
+        language = notebook.metadata.get("kernelspec", {}).get("language", "python")
+        if language != "python":
+            raise ValueError(f"its language is {language!r}; kvt runs Python only")
         for cell in notebook.cells:
             _check(cell)
+    except OSError:
+        raise
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8; save it as UTF-8") from None
-    except (NotJSONError, nbformat.ValidationError, *SHAPE) as problem:
-        why = str(problem).partition("\n")[0]
+    except Exception as problem:  # nbformat raises anything for JSON of another shape
+        why = one_line(str(problem))
         raise ValueError(f"{path} is not a notebook that kvt can run: {why}") from None
     return notebook
 
@@ -71,6 +78,11 @@ def _check(cell: NotebookNode) -> None:
             )
 
 
+def modules(path: Path) -> dict[str, bytes]:
+    """Return the modules beside a notebook, which it may import, by file name."""
+    return {it.name: it.read_bytes() for it in sorted(path.parent.glob("*.py"))}
+
+
 def loads(text: str) -> NotebookNode:
     """Return the notebook in a text that this package has written before."""
     return nbformat.v4.reads(text)  # type: ignore[no-any-return, no-untyped-call]
@@ -78,12 +90,12 @@ def loads(text: str) -> NotebookNode:
 
 def dumps(notebook: NotebookNode) -> str:
     """Return the text of a notebook's file."""
-    return str(nbformat.v4.writes(notebook))  # type: ignore[no-untyped-call]
+    return f"{nbformat.v4.writes(notebook)}\n"  # type: ignore[no-untyped-call]
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook's file."""
-    path.write_text(f"{dumps(notebook)}\n", encoding="utf-8")
+    files.write(path, dumps(notebook).encode())
 
 
 def tags(cell: NotebookNode) -> set[str]:

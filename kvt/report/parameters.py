@@ -9,6 +9,7 @@ import contextlib
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ TYPES: dict[type, tuple[Callable[[Any], Value], tuple[type, ...], str, str]] = {
     bool: (lambda v: BOOLS[str(v).lower()], (bool, int, str), "true or false", "true"),
     int: (int, (int, str), "an integer", "10"),
     float: (float, (int, float, str), "a finite number", "0.01"),
-    str: (str, (str,), "a string", "mnist"),
+    str: (str, (str,), "a string in UTF-8", "mnist"),
 }
 
 
@@ -48,6 +49,7 @@ def read(notebook: NotebookNode) -> dict[str, Parameter]:
     """
     cells = [cell for cell in notebook.cells if "parameters" in tags(cell)]
     source = str(cells[0].source) if cells else ""
+    source = re.sub(r"^[%!?].*", "", source, flags=re.MULTILINE)  # IPython's own lines
     try:
         statements = ast.parse(source).body
     except SyntaxError as error:
@@ -123,7 +125,10 @@ def _coerce(parameter: Parameter, value: object) -> Value:
         plain = value.item()  # a NumPy scalar, for which papermill injects its repr
     with contextlib.suppress(KeyError, ValueError, OverflowError):
         converted = convert(plain) if type(plain) in accepted else math.nan
-        if isinstance(converted, str) or math.isfinite(converted):
+        if isinstance(converted, str):
+            converted.encode()  # a file name in another encoding is no text
+            return converted
+        if math.isfinite(converted):
             return converted
     raise ParameterError(
         f"parameter {parameter.name!r} is {value!r}; it must be {wanted} "

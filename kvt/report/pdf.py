@@ -55,10 +55,10 @@ def _with_numbers(page: str, numbers: dict[str, int]) -> str:
         number = numbers.get(link[2], "")
         return f'{link[1]}<span class="page-number">{number}</span></a>'
 
-    contents = page.index('<nav class="contents"')
-    end = page.index("</nav>", contents)
-    entries = re.sub(r'(<a href="#([^"]+)"[^>]*>.*?)</a>', numbered, page[contents:end])
-    return page[:contents] + entries + page[end:]
+    before, nav, rest = page.partition('<nav class="contents"')
+    contents, end, after = rest.partition("</nav>")
+    contents = re.sub(r'(<a href="#([^"]+)"[^>]*>.*?)</a>', numbered, contents)
+    return "".join([before, nav, contents, end, after])
 
 
 def _print(page: str, output: Path, browser: str) -> None:
@@ -66,12 +66,13 @@ def _print(page: str, output: Path, browser: str) -> None:
     source = output.with_suffix(".html")
     source.write_text(page, encoding="utf-8")
     command = [
-        browser,
-        *("--headless", "--disable-gpu", "--no-first-run", "--no-pdf-header-footer"),
-        *("--disable-background-networking", "--generate-pdf-document-outline"),
-        f"--user-data-dir={output.parent / 'profile'}",
-        f"--print-to-pdf={output}",
-        source.as_uri(),
+        *(browser, "--headless", "--disable-gpu", "--no-first-run"),
+        *("--no-pdf-header-footer", "--generate-pdf-document-outline"),
+        *(
+            "--disable-background-networking",
+            f"--user-data-dir={output.parent}/profile",
+        ),
+        *(f"--print-to-pdf={output}", source.as_uri()),
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.insert(1, "--no-sandbox")  # without, Chromium does not run as root

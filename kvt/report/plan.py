@@ -65,8 +65,10 @@ def read(directory: Path) -> list[Chapter]:
             raise ParameterError(f"{path.name}: {problem}") from None
         chapters.append(Chapter(path, notebook, known, {}))
     if not chapters:
-        there = f"no notebooks like 01_name.ipynb in {directory}"
-        raise FileNotFoundError(f"{there}; name their directory with --notebooks")
+        raise FileNotFoundError(
+            f"no notebooks like 01_name.ipynb in {directory}; name their directory "
+            "with --notebooks; for kvt's own, clone kvt's repository, and run kvt there"
+        )
     return chapters
 
 

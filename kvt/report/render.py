@@ -8,23 +8,20 @@ import base64
 import functools
 import hashlib
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 from urllib.parse import unquote
 
-import bleach  # type: ignore[import-untyped]
 from jinja2 import pass_context
 from jinja2.runtime import Context
 from nbconvert import HTMLExporter
 from nbconvert.exporters import TemplateExporter
-from pygments.styles import get_style_by_name  # type: ignore[import-untyped]
-from pygments.token import STANDARD_TYPES  # type: ignore[import-untyped]
-from traitlets.config import Config
 
 from kvt.compare.results import DIALECTS
-from kvt.report import book, helpers, search, start, svg
+from kvt.report import book, helpers, outputs, search, start
 from kvt.report.book import Page
 from kvt.report.markdown import Outline, highlight_python, to_html
 from kvt.report.marks import link_lines
@@ -34,22 +31,10 @@ from kvt.report.plan import Chapter
 from kvt.report.provenance import Provenance
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-# The forms of an output that the page can show, the preferred one first.
-SHOWN = [
-    *("image/svg+xml", "text/html", "text/markdown", "text/latex"),
-    *("image/png", "image/jpeg", "text/plain"),
-]
 # Links within the report: to a page, to a place in it, or to a place in the same page.
 _LINK = re.compile(r' href="(?!")([\w-]+\.html)?(#([^"]*))?"')
-# What an output's HTML may contain; the rest is shown as text or dropped.
-TAGS = {
-    *("a", "abbr", "b", "br", "code", "div", "em", "i", "p", "pre", "small", "span"),
-    *("strong", "sub", "sup", "dd", "dl", "dt", "li", "ol", "ul", "caption", "col"),
-    *("colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"),
-}
-ATTRIBUTES = {"*": ["class", "title"], "a": ["href"]}
-ATTRIBUTES |= {cell: ["colspan", "rowspan", "scope"] for cell in ("td", "th")}
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # HTML has none of them
 
 
 class Facts(TypedDict):
@@ -84,39 +69,40 @@ def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
 
     The index is known only when all pages are: until then its place is empty.
     """
-    exporter = _exporter(parts)
+    exporter = _Exporter(  # type: ignore[no-untyped-call]
+        template_name="report",
+        template_data_paths=[],
+        extra_template_basedirs=[str(TEMPLATES)],
+        filters=_filters(parts),
+        default_preprocessors=[],  # each would copy the notebook; none would change it
+    )
+    empty = NotebookNode(metadata={})  # type: ignore[no-untyped-call]
     rendered = {}
     for page in parts:
         resources = {**facts, **_assets(page.opens), "dialects": DIALECTS}
-        resources |= {"page": page, "pages": parts}
-        cells = [it.chapter.notebook.cells for it in page.sections]
-        resources["helpers"] = helpers.used([cell for own in cells for cell in own])
+        resources |= {"page": page, "pages": parts, "helpers": helpers.used(page.cells)}
         if page.opens:
             resources["start"] = start.gather(page.sections)
         # HTMLExporter's own method would parse the whole page again, for nothing.
-        empty = NotebookNode(metadata={})  # type: ignore[no-untyped-call]
         text, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
-        rendered[page.file] = f"{text.rstrip()}\n"
+        rendered[page.file] = f"{_CONTROL.sub('', text).rstrip()}\n"
     _reject_dead_links(rendered)
     index = packed(search.index(rendered)).partition(",")[2]
-    filled = f"{search.PLACE[0]}{index}{search.PLACE[1]}"
+    before, after = search.PLACE
     return {
-        file: text.replace("".join(search.PLACE), filled)
+        file: text.replace(before + after, before + index + after)
         for file, text in rendered.items()
     }
 
 
-def _exporter(parts: Sequence[Page]) -> HTMLExporter:
-    config = Config()
-    config.NbConvertBase.display_data_priority = SHOWN
-    # Each would copy and check the notebook, and none would change it.
-    config.HTMLExporter.default_preprocessors = []
-    return HTMLExporter(  # type: ignore[no-untyped-call]
-        template_name="report",
-        extra_template_basedirs=[str(TEMPLATES)],
-        filters=_filters(parts),
-        config=config,
-    )
+class _Exporter(HTMLExporter):
+    """Uses nbconvert's own templates; JUPYTER_PATH may have others of their names."""
+
+    def get_prefix_root_dirs(self) -> list[str]:
+        """Return the directory that has nbconvert/templates."""
+        known = distribution("nbconvert").files or []
+        base = next(it for it in known if it.match("templates/base/null.j2"))
+        return [str(Path(str(base.locate())).resolve().parents[3])]
 
 
 @functools.cache
@@ -124,27 +110,17 @@ def _assets(opens: bool) -> dict[str, str]:
     """Return a page's style and script, without indentation and whole-line comments.
 
     The files named start.* are for the first page only. One of the others may need what
-    an earlier one, by name, defines.
+    an earlier one, by path, defines.
     """
-    own = TEMPLATES / "report"
-    colors = _code_colors("a11y-light", "github-dark-high-contrast")
     joined = {}
-    for kind, first in (("css", colors), ("js", _library(own))):
-        files = sorted(own.glob(f"*.{kind}"), key=lambda it: (it.stem == "start", it))
+    for name, kind in (("style", "css"), ("script", "js")):
+        files = sorted((TEMPLATES / "report").rglob(f"*.{kind}"))
+        files.sort(key=lambda it: it.stem == "start")
         texts = [it.read_text("utf-8") for it in files if opens or it.stem != "start"]
-        joined[kind] = "\n".join([first, *map(_compact, texts)])
-    return {"style": f"\n{joined['css']}\n", "script": f"\n{joined['js']}\n"}
-
-
-def _library(directory: Path) -> str:
-    return (directory / "minisearch" / "minisearch.js").read_text("utf-8").rstrip()
-
-
-def _compact(source: str) -> str:
-    """Drop what a page need not carry: comments that fill lines, indentation."""
-    source = re.sub(r"^\s*/\*.*?\*/\s*?$", "", source, flags=re.M | re.S)
-    source = re.sub(r"^\s*//.*$", "", source, flags=re.M)
-    return re.sub(r"^\s+", "", source, flags=re.M).rstrip()
+        bare = re.sub(r"(?ms)^\s*(/\*[^!].*?\*/|//[^\n]*)$", "", "\n".join(texts))
+        joined[name] = re.sub(r"(?m)^\s+", "", f"\n{bare}\n")
+    joined["style"] = re.sub(r"\s*([{};,])\s*", r"\1", joined["style"])
+    return joined
 
 
 def _digest(text: str) -> str:
@@ -152,36 +128,28 @@ def _digest(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def _code_colors(light: str, dark: str) -> str:
-    """Return CSS for two of Pygments's styles at once, one rule per pair of colors."""
-    selectors = defaultdict(list)
-    styles = [get_style_by_name(style) for style in (light, dark)]
-    for token, name in STANDARD_TYPES.items():
-        pair = [style.style_for_token(token)["color"] for style in styles]
-        if name and any(pair):
-            colors = [f"#{color}" if color else "currentcolor" for color in pair]
-            selectors[", ".join(colors)].append(f".code .{name}")
-    return "\n".join(
-        f"{', '.join(names)} {{ color: light-dark({colors}); }}"
-        for colors, names in selectors.items()
-    )
-
-
 def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
     """Return the template's filters; they count the report's headings and figures."""
-    files = {it.id: page.file for page in parts for it in page.sections}
-    numbers = {it.id: it.chapter.number for page in parts for it in page.sections}
-    outline = Outline(numbers, files)
+    sections = [(it, page.file) for page in parts for it in page.sections]
+    outline = Outline(
+        {it.id: it.chapter.number for it, _ in sections},
+        {it.id: file for it, file in sections},
+    )
     figures: Counter[str] = Counter()
     lines: set[str] = set()
 
-    @pass_context
-    def markdown2html(context: Context, source: str) -> str:
-        section = context["section"]
-        try:
-            return to_html(source, section.id, outline)
-        except ValueError as problem:
-            raise RenderError(f"{section.chapter.path.name}: {problem}") from problem
+    def named(convert: Callable[..., str]) -> Callable[..., str]:
+        """Return a filter whose ValueError names the notebook."""
+
+        @pass_context
+        def filter_(context: Context, *words: str) -> str:
+            section = context["section"]
+            try:
+                return convert(section, *words)
+            except ValueError as problem:
+                raise RenderError(f"{section.chapter.path.name}: {problem}") from None
+
+        return filter_
 
     def highlight(cell: NotebookNode) -> str:
         code = highlight_python(cell.source)
@@ -192,29 +160,30 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
     def figure_number(context: Context, _: NotebookNode) -> str:
         number = context["section"].chapter.number
         figures[number] += 1
-        if not number:  # the comparison has none
-            return str(figures[number])
-        return f"{int(number)}.{figures[number]}"
+        # The comparison has no number.
+        return f"{int(number)}.{figures[number]}" if number else str(figures[number])
 
     @pass_context
     def address(context: Context, section: str) -> str:
         return outline.address(section, "", context["resources"]["page"].file)
 
     return {
-        "markdown2html": markdown2html,
+        "markdown2html": named(lambda it, text: to_html(text, it.id, outline)),
+        "inline_svg": named(lambda _, *words: outputs.inline(*words)),
         "highlight_cell": highlight,
-        "clean_output": clean_output,
         "figure_number": figure_number,
-        "lines": start.lines,
         "address": address,
-        "alternative": alternative,
+        "lines": start.lines,
+        "filter_data_type": lambda data: [outputs.kind(data)],
+        "lacking": outputs.lacking,
+        "alternative": outputs.alternative,
+        "width": outputs.width,
+        "clean": outputs.clean,
+        "plain": outputs.plain,
         "digest": _digest,
-        "inline_svg": svg.inline,
         "headings": lambda section: outline.headings[section],
         # What a summary contains is part of its button.
-        "without_anchor": lambda markup: re.sub(
-            r" *<a class=.anchor.*?</a>", "", markup
-        ),
+        "without_anchor": lambda it: re.sub(r" *<a class=.anchor.*?</a>", "", it),
         "without_links": lambda markup: re.sub(r"</?a\b[^>]*>", "", markup),
     }
 
@@ -231,17 +200,3 @@ def _reject_dead_links(rendered: Mapping[str, str]) -> None:
                 raise RenderError(
                     f"a link in {here} leads to '{file}#{target}', which is no heading"
                 )
-
-
-def clean_output(markup: str) -> str:
-    """Keep what tables and text need of an output's HTML: no script, style or form."""
-    shown = re.sub(r"(?is)<(style|script)\b.*?</\1\s*>", "", markup)
-    return str(bleach.clean(shown, TAGS, ATTRIBUTES, protocols=["https"]))
-
-
-def alternative(output: NotebookNode) -> str:
-    """Return what a figure shows, in words: its alt text, else its plain text."""
-    for kind in ("image/svg+xml", "image/png", "image/jpeg"):
-        if output.metadata.get(kind, {}).get("alt"):
-            return str(output.metadata[kind]["alt"])
-    return str(output.data.get("text/plain", ""))

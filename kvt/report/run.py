@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvt.report import cache, notebooks
+from kvt.report import cache, files, notebooks
 from kvt.report.cache import read_files, write_files
 from kvt.report.notebooks import ExecutionError, NotebookNode
 from kvt.report.overview import Overview
@@ -19,25 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a report is made: temporary, except for failed notebooks and the cache.
+    """Where a report is made: in `new`, except for failed notebooks and the cache.
 
     `keys` collects the keys of the chapters that have run or been restored.
     """
 
-    staging: Path
+    room: Path  # for temporary files
+    new: Path
     failed: Path
     cache: Path
     force: bool
     timeout: int | None = None  # seconds for a cell
     keys: dict[str, str] = field(default_factory=dict)
 
-    def output(self, chapter: Chapter) -> Path:
-        """Return the path of the executed notebook."""
-        return self.staging / "notebooks" / chapter.path.name
-
     def reads(self, chapter: Chapter) -> dict[str, bytes]:
-        """Return the results that the comparison reads, by relative path."""
-        return read_files(self.staging, ["results"]) if chapter.compares else {}
+        """Return the files that a chapter may read, by relative path.
+
+        They are the modules beside it and, for the comparison, the others' results.
+        """
+        read = read_files(self.new, ["results"]) if chapter.compares else {}
+        return notebooks.modules(chapter.path) | read
 
     def key(self, chapter: Chapter) -> str:
         """Return the chapter's key; the comparison's changes with every other one."""
@@ -101,7 +102,7 @@ def _pool(
     return pool(
         Workplace(
             jobs=min(jobs, len(missing)),
-            directory=stage.staging,
+            directory=stage.room,
             address=cluster,
             dataset=max(datasets, default=""),
         )
@@ -127,9 +128,8 @@ def _problem(chapter: Chapter, event: "Event", stage: Stage) -> str:
     if not event.ended:
         return f"{name} {event.problem}"
     failed = stage.failed / name
-    if event.ended.notebook:
-        failed.parent.mkdir(parents=True, exist_ok=True)
-        failed.write_text(event.ended.notebook, encoding="utf-8")
+    failed.parent.mkdir(parents=True, exist_ok=True)
+    files.replace(failed, event.ended.notebook.encode(), stage.room)
     return notebooks.stopped(name, event.problem, failed)
 
 
@@ -139,9 +139,7 @@ def _restore(chapter: Chapter, key: str, stage: Stage) -> NotebookNode | None:
     if not cached:
         return None
     notebook = cache.graft(cached.notebook, chapter.notebook)
-    notebooks.write(notebook, stage.output(chapter))
-    write_files(cached.files, stage.staging)
-    return notebook
+    return _keep(chapter, notebook, cached.files, stage)
 
 
 def _collect(
@@ -154,9 +152,8 @@ def _collect(
     """
     assert event.ended
     unchanged = key == stage.key(chapter) and event.ended.machine == cache.machine()
-    write_files(event.ended.files, stage.staging)
     notebook = notebooks.loads(event.ended.notebook)
-    notebooks.write(notebook, stage.output(chapter))
+    _keep(chapter, notebook, event.ended.files, stage)
     noisy = any(map(notebooks.noise, notebooks.code_cells(notebook)))
     if unchanged and not noisy:
         try:
@@ -164,4 +161,14 @@ def _collect(
             cache.store(stage.cache, chapter.name, key, entry)
         except OSError as problem:
             print(f"{chapter.path.name} is not cached: {problem}")
+    return notebook
+
+
+def _keep(
+    chapter: Chapter, notebook: NotebookNode, left: dict[str, bytes], stage: Stage
+) -> NotebookNode:
+    """Put a notebook, and what its run left, into the report; return the notebook."""
+    write_files(left, stage.new)
+    notebooks.write(notebook, stage.new / "notebooks" / chapter.path.name)
+    (stage.failed / chapter.path.name).unlink(missing_ok=True)
     return notebook

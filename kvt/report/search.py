@@ -49,7 +49,7 @@ def index(pages: Mapping[str, str]) -> str:
             for word in sorted(set(_words(f"{heading} {text}"))):
                 places[word].append(len(parts))
             parts.append([number, int(level), own, _text(heading)])
-    words = sorted(places)
+    words = sorted(places, key=lambda word: (places[word], word))  # packs best
     packed = [_packed(places[word]) for word in words]
     document = {"files": list(pages), "parts": parts, "words": words, "places": packed}
     return json.dumps(document, ensure_ascii=False, separators=(",", ":"))

@@ -6,11 +6,11 @@ never run again. The run's name is a hash of all that decides its results.
 
 import contextlib
 import csv
+import functools
 import hashlib
 import importlib
 import io
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +20,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kvt.compare import results
-from kvt.report import cache, keras_settings, notebooks, parameters, sweep_page
+from kvt.report import (
+    cache,
+    files,
+    keras_settings,
+    notebooks,
+    parameters,
+    sweep_page,
+)
 from kvt.report.grid import Values
 from kvt.report.notebooks import NotebookNode
 from kvt.report.parameters import Value
@@ -28,8 +35,6 @@ from kvt.report.plan import WRITES
 from kvt.report.provenance import threads
 
 MARK = "sweep.json"  # a directory with this file is a sweep's
-LOCK = ".lock"
-PART = ".part"  # ends the name of a file that is not whole yet
 RESULT = "results/result.json"  # as the notebook writes it
 RETRIES = 2  # times that a run goes to another worker if its worker dies
 KEEP = ("failed", "all", "none")
@@ -78,19 +83,18 @@ class Sweep:
         ValueError and FileExistsError reject invalid input before the first run.
         """
         self._check()
-        self.output.mkdir(parents=True, exist_ok=True)
-        with _locked(self.output):
+        with files.room(self.output, self.output) as room:
             for part in ("runs", "results"):
                 (self.output / part).mkdir(exist_ok=True)
-            _write(self.output / MARK, {"notebook": self.path.name})
-            self._delete_litter()
+            mark = _json({"notebook": self.path.name})
+            files.replace(self.output / MARK, mark, room)
             names = self._names()
-            missing = [name for name in names if self._ended(name) != "finished"]
+            missing = [it for it in names if self._read(it).status != "finished"]
             done = len(names) - len(missing)
             print(f"{len(names)} runs, {done} of them finished before", flush=True)
             if missing:
-                self._run(missing, names)
-            return self._summarize(names)
+                self._run(missing, names, room)
+            return self._summarize(names, room)
 
     def _check(self) -> None:
         """Raise an error if the notebook, or the directory, is not fit for a sweep."""
@@ -110,14 +114,16 @@ class Sweep:
 
     def _names(self) -> dict[str, Values]:
         """Return the runs' values by name: a hash of all that decides the results."""
-        keys: dict[object, str] = {}
+        modules, defaults = notebooks.modules(self.path), self._defaults
+
+        @functools.cache
+        def key(**dataset: Value) -> str:
+            return cache.key(self.path.stem, self.notebook, dataset, modules)
 
         def name(values: Values) -> str:
-            dataset = values.get("dataset", self._defaults.get("dataset"))
-            if dataset not in keys:
-                every = {} if dataset is None else {"dataset": dataset}
-                keys[dataset] = cache.key(self.path.stem, self.notebook, every, {})
-            text = json.dumps([keys[dataset], values], sort_keys=True)
+            every = defaults | values
+            own = key(**{k: v for k, v in every.items() if k == "dataset"})
+            text = json.dumps([own, values], sort_keys=True)
             return hashlib.sha256(text.encode()).hexdigest()[:16]
 
         return {name(values): values for values in self.grid}
@@ -127,34 +133,32 @@ class Sweep:
         read = parameters.read(self.notebook)
         return {name: it.default for name, it in read.items() if name != WRITES}
 
-    def _ended(self, name: str) -> str:
-        """Return a run's status by its files, if they are whole."""
-        run = self._read(name)
-        return run.status if run else "missing"
-
-    def _read(self, name: str) -> Run | None:
-        """Return the record of a run whose files are whole; None without one."""
+    def _read(self, name: str) -> Run:
+        """Return the record of a run, if its files are whole; else that of no run."""
+        missing = Run({})
         try:
             run = Run(**json.loads((self.output / "runs" / f"{name}.json").read_text()))
             if not run.problem:
                 content = (self.output / "results" / f"{name}.json").read_bytes()
                 if hashlib.sha256(content).hexdigest() != run.results_sha256:
-                    return None
+                    return missing
         except (OSError, ValueError, TypeError):
-            return None
+            return missing
         return run
 
-    def _run(self, missing: Sequence[str], values: Mapping[str, Values]) -> None:
+    def _run(
+        self, missing: Sequence[str], values: Mapping[str, Values], room: Path
+    ) -> None:
         """Run the missing runs on Dask's workers; keep what each one leaves."""
         from kvt.report.cluster import Workplace, pool
         from kvt.report.worker import Task
 
-        text = notebooks.dumps(self.notebook)
+        text, modules = notebooks.dumps(self.notebook), notebooks.modules(self.path)
         every = [self._defaults | values[name] for name in missing]
         datasets = {str(it.get("dataset", "")) for it in every}
         settings = Workplace(
             jobs=min(self.options.jobs or threads(), len(missing)),
-            directory=self.output,
+            directory=room,
             address=self.options.cluster,
             retries=RETRIES,
             dataset=max(datasets),
@@ -164,68 +168,60 @@ class Sweep:
         def tasks() -> Iterator[Task]:
             for name in missing:
                 own = {**values[name], WRITES: RESULT}
-                yield Task(name, text, own, timeout=self.options.timeout)
+                yield Task(name, text, own, modules, self.options.timeout)
 
         with _Told(len(missing)) as told, pool(settings) as work:
             for event in work(tasks()):
                 if event.kind == "starts":
                     told.starts()
                 elif event.kind in ("done", "failed"):
-                    told.ended(self._keep(event, values[event.name]))
+                    told.ended(self._keep(event, values[event.name], room))
 
-    def _keep(self, event: Any, values: Values) -> Run:
+    def _keep(self, event: Any, values: Values, room: Path) -> Run:
         """Write what a run left: its results, its notebook, and last its record."""
         ended, problem = event.ended, event.problem
         facts = {k: v for k, v in event.worker.items() if k in sweep_page.FACTS}
         run = Run(values, problem, ended.seconds if ended else 0.0, facts)
         if not problem:
-            run.problem = self._accept(event.name, ended.files.get(RESULT), run)
+            run.problem = self._accept(event.name, ended.files.get(RESULT), run, room)
         kept = self.output / "notebooks" / f"{event.name}.ipynb"
         keep = self.options.keep
         if ended and ended.notebook and (keep == "all" or keep == run.status):
             kept.parent.mkdir(exist_ok=True)
-            _replace(kept, ended.notebook.encode())
+            files.replace(kept, ended.notebook.encode(), room)
         else:
             kept.unlink(missing_ok=True)  # of an earlier failure
-        _write(self.output / "runs" / f"{event.name}.json", asdict(run))
+        record = self.output / "runs" / f"{event.name}.json"
+        files.replace(record, _json(asdict(run)), room)
         return run
 
-    def _accept(self, name: str, content: bytes | None, run: Run) -> str:
+    def _accept(self, name: str, content: bytes | None, run: Run, room: Path) -> str:
         """Keep the results of a run; return what is wrong with them, or ""."""
         if content is None:
             return f"wrote no results to its parameter {WRITES}"
-        target = self.output / "results" / f"{name}.json"
-        part = target.with_name(f".{target.name}{PART}")
-        part.write_bytes(content)
+        part = room / f"{name}.json"
+        files.write(part, content)
         try:
             results.read(part)
         except ValueError as problem:
-            part.unlink()
             return str(problem).replace(str(part), "its results file")
-        part.replace(target)
+        part.replace(self.output / "results" / part.name)
         run.results_sha256 = hashlib.sha256(content).hexdigest()
         return ""
 
-    def _summarize(self, names: Mapping[str, Values]) -> bool:
+    def _summarize(self, names: Mapping[str, Values], room: Path) -> bool:
         """Write the table of all runs and the page; return whether all went well."""
         rows = []
         for name, values in names.items():
-            run = self._read(name) or Run(values)
+            run = self._read(name)
             document = None
             if run.status == "finished":
                 document = results.read(self.output / "results" / f"{name}.json")
             rows.append(sweep_page.row(name, run, self._defaults | values, document))
-        _write_tables(self.output, rows)
+        _write_tables(self.output, rows, room)
         page = sweep_page.page(self.path.stem, rows, varied=_varied(names.values()))
-        _replace(self.output / "index.html", page.encode())
+        files.replace(self.output / "index.html", page.encode(), room)
         return all(row["status"] == "finished" for row in rows)
-
-    def _delete_litter(self) -> None:
-        """Delete what a killed sweep left half-written."""
-        for path in self.output.rglob(f".*{PART}"):
-            path.unlink(missing_ok=True)
-        for path in self.output.glob(".kvt-*"):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 class _Told(Progress):
@@ -262,21 +258,6 @@ class _Told(Progress):
             print(f"{done} of {count} runs, {failed} failed", flush=True)
 
 
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keep other sweeps out of the directory; the lock ends with the process."""
-    with (directory / LOCK).open("w") as lock:
-        if fcntl := _module("fcntl"):  # not on Windows
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise FileExistsError(
-                    f"another sweep is running in {directory}; wait for its end, or "
-                    "name another directory with --output"
-                ) from None
-        yield
-
-
 def _varied(grid: Iterable[Values]) -> list[str]:
     """Return the parameters that have more than one value."""
     seen: dict[str, set[Value]] = {}
@@ -286,35 +267,22 @@ def _varied(grid: Iterable[Values]) -> list[str]:
     return [name for name, found in seen.items() if len(found) > 1]
 
 
-def _write_tables(output: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_tables(output: Path, rows: Sequence[Mapping[str, Any]], room: Path) -> None:
     """Write runs.csv, and runs.parquet if pyarrow is installed."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    _replace(output / "runs.csv", text.getvalue().encode())
-    if pyarrow := _module("pyarrow"):
-        parquet = importlib.import_module("pyarrow.parquet")
-        table = pyarrow.table({name: [it.get(name) for it in rows] for name in columns})
-        part = output / f".runs.parquet{PART}"
-        parquet.write_table(table, part)
-        part.replace(output / "runs.parquet")
-
-
-def _module(name: str) -> Any:
-    """Return a module that need not be there; None without it."""
+    files.replace(output / "runs.csv", text.getvalue().encode(), room)
+    (output / "runs.parquet").unlink(missing_ok=True)  # maybe of other runs
     with contextlib.suppress(ImportError):
-        return importlib.import_module(name)
-    return None
+        parquet = importlib.import_module("pyarrow.parquet")
+        arrow = importlib.import_module("pyarrow")
+        table = arrow.table({name: [it.get(name) for it in rows] for name in columns})
+        parquet.write_table(table, room / "runs.parquet")
+        (room / "runs.parquet").replace(output / "runs.parquet")
 
 
-def _write(path: Path, document: Any) -> None:
-    _replace(path, (json.dumps(document, indent=1) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    part = path.with_name(f".{path.name}{PART}")
-    part.write_bytes(content)
-    part.replace(path)
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, indent=1) + "\n").encode()

@@ -11,20 +11,18 @@ import platform
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from distributed import Status, Worker, WorkerPlugin, get_worker
 
 from kvt import data
 from kvt.report import cache, provenance
-from kvt.report.guard import Guard
+from kvt.report.guard import Guard, guarded
 from kvt.report.parameters import Value
 
 # Variables that belong to a worker's machine, although they match `cache.VARIABLES`.
@@ -75,48 +73,36 @@ def perform(
 
     worker = get_worker()
     key, started = worker.get_current_task(), time.perf_counter()
-    over = threading.Event()
 
-    def unwanted() -> bool:
+    def wanted() -> bool:
         state = worker.state.tasks.get(key)
-        running = worker.status in (Status.running, Status.paused)
-        return not running or state is None or state.state != "executing"
+        runs = worker.status in (Status.running, Status.paused)
+        return bool(runs and state and state.state == "executing")
 
     def watch(guard: Guard) -> None:
-        while not over.wait(POLL):
-            if unwanted():
+        while not guard.over.wait(POLL):
+            if not wanted():
                 guard.end()
-                return
 
-    def tell() -> None:
-        worker.log_event(topic, {"kind": "cell", "key": key})
-
-    with tempfile.TemporaryDirectory(dir=worker.local_directory) as directory:
-        room, source = Path(directory, "room"), Path(directory, "given.ipynb")
+    with guarded() as guard:
+        threading.Thread(target=watch, args=[guard], daemon=True).start()
+        room = guard.directory / "room"
         for part in cache.WRITTEN:
             (room / part).mkdir(parents=True)
         cache.write_files(task.reads, room)
-        source.write_text(task.notebook, encoding="utf-8")
-        output = Path(directory, "executed.ipynb")
-        try:
-            problem = run_cells(
-                source,
-                output,
-                task.values,
-                cwd=room,
-                timeout=task.timeout,
-                environment=_kernel_environment(variables, kernels),
-                on_cell=tell,
-                on_start=lambda guard: threading.Thread(
-                    target=watch, args=[guard], daemon=True
-                ).start(),
-            )
-        finally:
-            over.set()
+        notebook, problem = run_cells(
+            task.notebook,
+            task.values,
+            guard,
+            cwd=room,
+            timeout=task.timeout,
+            environment=_kernel_environment(variables, kernels),
+            on_cell=lambda: worker.log_event(topic, {"kind": "cell", "key": key}),
+        )
         wrote = cache.read_files(room, cache.WRITTEN)
-        files = {name: it for name, it in wrote.items() if name not in task.reads}
-        left = output.read_text(encoding="utf-8") if output.exists() else ""
-    return Ended(left, files, problem, cache.machine(), time.perf_counter() - started)
+    left = {name: it for name, it in wrote.items() if name not in task.reads}
+    seconds = time.perf_counter() - started
+    return Ended(notebook, left, problem, cache.machine(), seconds)
 
 
 def _kernel_environment(variables: Mapping[str, str], kernels: int) -> dict[str, str]:
@@ -192,14 +178,9 @@ def facts() -> dict[str, str]:
 
 def fingerprint(dataset: str) -> dict[str, str]:
     """Return what has to be the same on a worker: kvt, lock, Python, packages, data."""
-    sources = {
-        path.relative_to(cache.KVT).as_posix(): path.read_bytes()
-        for path in sorted(cache.KVT.rglob("*"))
-        if path.suffix in (".py", ".mplstyle")
-    }
     lock = cache.LOCK.read_bytes() if cache.LOCK.exists() else b""
     return {
-        "kvt": _digest(repr(sources).encode()),
+        "kvt": _digest(repr(cache.source()).encode()),
         "lock": _digest(lock),
         "Python": platform.python_version(),
         "packages": _digest(repr(cache.installed()).encode()),
@@ -223,10 +204,8 @@ def differences(expected: Mapping[str, Any]) -> list[str]:
         for name in own
         if own[name] != expected[name]
     ]
-    with tempfile.TemporaryDirectory() as directory:
-        source, output = Path(directory, "a.ipynb"), Path(directory, "b.ipynb")
-        source.write_text(SMALLEST, encoding="utf-8")
-        fails = run_cells(source, output, {}, cwd=Path(directory), timeout=60)
+    with guarded() as guard:
+        _, fails = run_cells(SMALLEST, {}, guard, cwd=guard.directory, timeout=60)
     return [*found, f"its kernel stops {fails}"] if fails else found
 
 

@@ -19,7 +19,6 @@ from kvt.show.picture import INK, KERAS, TF1, TF2
 Floats = NDArray[np.float64]
 WIDTH = 680  # CSS px: the report's column of text
 SMALL = 320  # its margin
-LARGE = 1080  # text and margin
 GREEN, MAGENTA = "#2f8f5b", "#c0509f"
 # Equal curves must be seen to be equal: a wide band, dashes on it, dots in their gaps.
 STYLES: dict[str, dict[str, Any]] = {

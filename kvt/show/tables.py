@@ -10,7 +10,6 @@ from typing import Any, Self
 from kvt.compare import modes
 from kvt.compare.parity import Parity
 from kvt.compare.results import DIALECTS
-from kvt.show.sources import Markdown
 from kvt.training.progress import metric_order
 
 Results = Mapping[str, Any]  # a notebook's results, as `results.read` returns them
@@ -214,58 +213,25 @@ def speeds(runs: Sequence[Results]) -> Table:
     return Table(["µs per example", "mode", *map(title, runs)], rows, names=2)
 
 
-def advice(runs: Sequence[Results]) -> Markdown:
-    """Say which mode to use in Keras and in TensorFlow 2, one point per model.
+def advice(runs: Sequence[Results]) -> Table:
+    """Show which mode to use, one row per model in Keras and in TensorFlow 2.
 
-    The end says how much time these modes would have saved in the runs themselves.
+    A mode repays its longer start after so many epochs of the run.
     """
-    points, savings = [], {"": 0.0}
+    rows = []
     for run in runs:
         times = modes.microseconds(run["speed"])
-        timed = [n for n in ("keras", "tf2") if "graph" in times.get(n, {})]
-        chosen = {name: modes.advised(times[name]) for name in timed}
-        sentences = [_choice(run, name, mode) for name, mode in chosen.items()]
-        if len(chosen) > 1:
-            sentences.append(_faster(run, chosen))
-        points.append(f"- **{title(run)}.** {' '.join(sentences)}")
-        for name, mode in chosen.items():
+        for name in [n for n in ("keras", "tf2") if "graph" in times.get(n, {})]:
+            mode = modes.advised(times[name])
+            row = {"model": title(run), "dialect": DIALECTS[name], "use": mode}
+            row["µs per example"] = digits(times[name][mode])
+            gain = times[name]["graph"] / times[name][mode]
+            row["speed relative to graph"] = _factor(gain)
             per_epoch, start = modes.saved(run, name, mode)
-            epochs = len(run["dialects"][name]["epoch_seconds"])
-            savings[f"{title(run)} in {DIALECTS[name]}"] = per_epoch * epochs - start
-    most = max(savings, key=lambda place: savings[place])
-    saved = f"at most {digits(savings[most])} s ({most})" if most else "no time"
-    return Markdown(
-        "\n".join(points) + "\n\nThe notebooks themselves use graph in every dialect, "
-        "as Keras does by default. Over their own epochs, start-up included, the modes "
-        f"above would have saved {saved}."
-    )
-
-
-def _choice(run: Results, name: str, mode: str) -> str:
-    """Name a dialect's mode, its gain, and when it repays its start-up."""
-    where = f"In {DIALECTS[name]}"
-    if mode == "graph":
-        gain = f"less than {modes.GAIN} times as fast"
-        return f"{where} keep graph: epoch and XLA are {gain}."
-    times = modes.microseconds(run["speed"])[name]
-    per_epoch, start = modes.saved(run, name, mode)
-    epochs = math.ceil(start / per_epoch)
-    repaid = f"; it repays its start-up after {epochs:,} epochs" if epochs > 1 else ""
-    gain = digits(times["graph"] / times[mode])
-    return f"{where} use {mode}: {gain} times as fast as graph{repaid}."
-
-
-def _faster(run: Results, chosen: Mapping[str, str]) -> str:
-    """Compare the two dialects in their advised modes, and say on how many examples."""
-    times = modes.microseconds(run["speed"])
-    taken = {name: times[name][mode] for name, mode in chosen.items()}
-    fast, slow = sorted(taken, key=lambda name: taken[name])
-    ratio = taken[slow] / taken[fast]
-    if ratio < modes.GAIN:
-        return f"The two then differ by less than {modes.GAIN} times."
-    n = min(run["speed"][name][mode]["examples"] for name, mode in chosen.items())
-    faster = f"{digits(ratio)} times as fast as {DIALECTS[slow]}"
-    return f"On epochs of {n:,} examples, {DIALECTS[fast]} is then {faster}."
+            epochs = math.ceil(start / per_epoch) if per_epoch else 0
+            row["epochs until its start is repaid"] = f"{epochs:,}"
+            rows.append(row)
+    return Table.of(rows, names=3)
 
 
 def _factor(ratio: float) -> str:

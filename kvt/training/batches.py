@@ -6,7 +6,6 @@ sample weights `(x, y, sample_weight)`.
 
 import itertools
 import math
-import operator
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,10 +64,10 @@ class BatchStream:
 
     An epoch goes through all of `source`. With `steps_per_epoch` it takes that many
     batches; the next epoch continues there, or starts again if a `source` of known
-    length has ended, or if the stream `restarts`, as for validation. Iterators and
-    batches are requested only when needed: each new iterator of a shuffled Dataset has
-    a new order. A `PyDataset` is told of epochs as in Keras. `class_weight` adds sample
-    weights; `only_x` drops the other parts of a batch. `name` is used in messages.
+    length has ended, or if the stream `restarts`, as for validation. A `PyDataset` is
+    told of epochs as in Keras; `order` is shuffle and seed: if shuffled, each epoch has
+    the order of Keras after `keras.utils.set_random_seed(seed)`. `class_weight` adds
+    sample weights; `only_x` drops the other parts of a batch. `name` is for messages.
 
     Raises TypeError if `source` gives no batches. Raises ValueError if `source` cannot
     give `epochs` epochs, and if it ends within an epoch, where Keras only warns.
@@ -81,24 +80,26 @@ class BatchStream:
     restarts: bool = False
     class_weight: Mapping[int, float] | None = None
     only_x: bool = False
+    order: tuple[bool | str, int] = (False, 0)
 
     def __post_init__(self) -> None:
-        per_epoch = self.steps_per_epoch
+        self.length, per_epoch = known_length(self.source), self.steps_per_epoch
         checks.source(self.source, self.name, self.epochs, per_epoch, self.restarts)
         if not self.only_x:
             checks.first_batch(self.source, self.name)
-        if per_epoch and (total := known_length(self.source)):
+        if per_epoch and self.length:
             enough = per_epoch if self.restarts else per_epoch * self.epochs
-            if total < enough and (total < per_epoch or total % per_epoch):
-                count = total % per_epoch
+            if self.length < enough and self.length % per_epoch:
+                count = self.length % per_epoch
                 checks.whole_epoch(count, self.name, self.epochs, per_epoch)
-        self.unfinished: Iterator[Batch] | None = None
-        self.begun = False
+        self.random = random.Random(self.order[1])
+        self.current: Iterator[Any] | None = None
+        self.taken = 0  # batches, from `current`
 
     @property
     def steps(self) -> int | None:
         """The number of batches per epoch; None if it is unknown until the end."""
-        return self.steps_per_epoch or known_length(self.source)
+        return self.steps_per_epoch or self.length
 
     @property
     def parts(self) -> int | None:
@@ -111,35 +112,45 @@ class BatchStream:
         return len(spec) if isinstance(spec, tuple) else None
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.restarts or not self.begun:
-            self.begun = True
+        if self.restarts or self.current is None:
             self.tell("on_epoch_end")  # Keras does so before the first epoch, too
         self.tell("on_epoch_begin")
+        if self.restarts or self.current is None or self.steps_per_epoch is None:
+            self.begin()
+        assert self.current is not None
         count = 0
-        for batch in self.next_epoch():
+        for batch in itertools.islice(self.current, self.steps_per_epoch):
             yield self.checked(batch)
             count += 1
         checks.whole_epoch(count, self.name, self.epochs, self.steps_per_epoch)
+        self.taken += count
+        if self.taken == self.length:
+            # Keras begins again even if the next epoch does so, too: then a shuffled
+            # Dataset trains in its first, third and fifth order.
+            self.begin()
         self.tell("on_epoch_end")
 
-    def next_epoch(self) -> Iterator[Any]:
-        """Start again; with `steps_per_epoch`, continue where the last epoch ended."""
-        if self.steps_per_epoch is None:
-            return iter(self.source)
-        if self.unfinished is not None and not self.restarts:
-            batches = itertools.islice(self.unfinished, self.steps_per_epoch)
-            for first in batches:
-                return itertools.chain([first], batches)
-            if known_length(self.source) is None:  # Keras then trains on nothing
-                return batches
-        self.unfinished = iter(self.source)
-        return itertools.islice(self.unfinished, self.steps_per_epoch)
+    def begin(self) -> None:
+        """Start again from the first batch."""
+        known = checks.is_py_dataset(self.source)
+        self.current = self.in_order() if known else iter(self.source)
+        self.taken = 0
+
+    def in_order(self) -> Iterator[Any]:
+        """Yield the batches of a `PyDataset`, in Keras's order."""
+        order: Any = itertools.count() if self.length is None else range(self.length)
+        if self.order[0] and self.length is not None:
+            order = list(order)
+            self.random.shuffle(order)
+        yield from map(self.source.__getitem__, order)
 
     def checked(self, batch: Any) -> Batch:
         """Return a batch as a tuple of parts."""
         if self.only_x:
             return (batch[0] if isinstance(batch, tuple | list) else batch,)
         checks.batch(batch, self.name)
+        if len(batch) == 3 and batch[2] is None:  # Keras: no weights
+            batch = batch[:2]
         return weighted(batch, self.class_weight) if self.class_weight else tuple(batch)
 
     def tell(self, hook: str) -> None:
@@ -147,71 +158,95 @@ class BatchStream:
         getattr(self.source, hook, lambda: None)()
 
 
-class OrderedBatches:
-    """The batches of a `keras.utils.PyDataset`, in Keras's order.
-
-    With `shuffle`, each epoch has another order of batches: that of Keras after
-    `keras.utils.set_random_seed(seed)`.
-    """
-
-    def __init__(self, source: Any, shuffle: bool | str, seed: int) -> None:
-        self.source = source
-        self.on_epoch_begin = source.on_epoch_begin
-        self.on_epoch_end = source.on_epoch_end
-        self.shuffle = random.Random(seed).shuffle if shuffle else lambda order: None
-
-    def __len__(self) -> int:
-        """The number of batches. Raises TypeError if they never end."""
-        return operator.index(self.source.num_batches)
-
-    def cardinality(self) -> int:
-        """The number of batches, in the terms of a `tf.data.Dataset`."""
-        n = self.source.num_batches
-        return checks.ENDLESS if n is None else int(n)
-
-    def __iter__(self) -> Iterator[Batch]:
-        if self.cardinality() == checks.ENDLESS:
-            return map(self.source.__getitem__, itertools.count())
-        order = list(range(len(self)))
-        self.shuffle(order)
-        return map(self.source.__getitem__, order)
-
-
 Batches = BatchedRows | BatchStream
 
 
 def known_length(source: Any) -> int | None:
     """Return the number of batches, None if it is unknown."""
+    if checks.is_py_dataset(source):
+        return None if source.num_batches is None else int(source.num_batches)
     try:
         return len(source)
     except TypeError:  # a generator, or a Dataset that does not know
         return None
 
 
-def in_keras_order(source: Any, shuffle: bool | str, seed: int) -> Any:
-    """Return a source of batches, a `PyDataset` with its batches in Keras's order."""
-    if any(kind.__name__ == "PyDataset" for kind in type(source).mro()):
-        return OrderedBatches(source, shuffle, seed)
-    return source
+def read_training(
+    step: Any,
+    parts: Rows,
+    validation_split: float,
+    class_weight: Mapping[int, float] | None,
+    size: tuple[int | None, int | None, int],
+    order: tuple[bool | str, int],
+) -> tuple[Batches, Rows | None]:
+    """Return the batches to train on, and the rows held back for validation, if any.
+
+    `parts` are x, y and sample_weight; without y, x gives batches. `size` is the batch
+    size, the steps per epoch and the number of epochs, `order` is shuffle and seed.
+    """
+    x, y, sample_weight = parts
+    batch_size, steps, epochs = size
+    if class_weight is not None:
+        checks.class_weight(class_weight, sample_weight)
+    if y is None:
+        checks.no_rows_needed(validation_split, sample_weight)
+        stream = BatchStream(
+            x, "x", epochs, steps, class_weight=class_weight, order=order
+        )
+        return stream, None
+    rows, tail = hold_back(read(step, parts), validation_split)
+    if class_weight is not None:
+        rows = weighted(rows, class_weight)
+    batch_size = size_of(rows, batch_size, steps)
+    visited = order_of(length(rows), *order, batch_size)
+    batches = BatchedRows(rows, visited, batch_size)
+    if steps in (None, batches.steps):
+        return batches, tail
+    return BatchStream(batches, "x", epochs, steps), tail
 
 
-def shuffled(
-    rows: Rows,
-    shuffle: bool | str,
-    seed: int,
+def order_of(n: int, shuffle: bool | str, seed: int, batch_size: int) -> Array:
+    """Return the order of n examples; "batch" shuffles within batches."""
+    if not shuffle:
+        return np.arange(n)
+    return data.example_order(n, seed, batch_size if shuffle == "batch" else None)
+
+
+def read_in_order(
+    step: Any,
+    parts: Rows,
     batch_size: int | None,
-    steps_per_epoch: int | None,
-    epochs: int,
+    steps: int | None,
+    only_x: bool = False,
 ) -> Batches:
-    """Return the batches to train on; with `steps_per_epoch`, not all in each epoch."""
-    n, size = length(rows), size_of(rows, batch_size, steps_per_epoch)
-    order = np.arange(n)
-    if shuffle:
-        order = data.example_order(n, seed, size if shuffle == "batch" else None)
-    batches = BatchedRows(rows, order, size)
-    if steps_per_epoch in (None, batches.steps):
-        return batches
-    return BatchStream(batches, "x", epochs, steps_per_epoch)
+    """Return the batches to evaluate or predict: of rows, or as x gives them."""
+    x, y, sample_weight = parts
+    if checks.gives_batches(x) if only_x else y is None:
+        checks.no_rows_needed(0.0, sample_weight)
+        return BatchStream(x, "x", 1, steps, restarts=True, only_x=only_x)
+    return in_order(read(step, parts), batch_size, steps)
+
+
+def read_validation(
+    step: Any,
+    given: Any,
+    size: tuple[int | None, int | None],
+    epochs: int,
+    nested: bool,
+) -> Batches:
+    """Return the batches of `validation_data`: a tuple of arrays, or batches.
+
+    A list `[x, y]` is taken for a tuple, as in Keras, unless it may be one of batches:
+    if it holds tuples only, and the x to train on is not `nested`.
+    """
+    pair = isinstance(given, list) and len(given) in (2, 3)
+    if pair and (nested or not all(isinstance(part, tuple | list) for part in given)):
+        given = tuple(given)
+    if not isinstance(given, tuple):
+        return BatchStream(given, "validation_data", epochs, size[1], restarts=True)
+    checks.parts(given)
+    rows = read(step, given, " of validation_data")
+    return in_order(rows, *size, "validation_data")
 
 
 def in_order(
@@ -230,28 +265,3 @@ def in_order(
 def size_of(rows: Rows, batch_size: int | None, steps: int | None) -> int:
     """Return the batch size; Keras's default depends on the number of steps."""
     return batch_size or (math.ceil(length(rows) / steps) if steps else 32)
-
-
-def validation_batches(
-    step: Any,
-    given: Any,
-    batch_size: int | None,
-    steps: int | None,
-    epochs: int,
-    nested: bool,
-) -> Batches:
-    """Return the batches of `validation_data`: a tuple of arrays, or batches.
-
-    A list `[x, y]` is taken for a tuple, as in Keras, unless it may be one of batches:
-    if it holds tuples only, and the x to train on is not `nested`.
-    """
-    pair = isinstance(given, list) and len(given) in (2, 3)
-    if pair and (nested or not all(isinstance(part, tuple | list) for part in given)):
-        given = tuple(given)
-    if not isinstance(given, tuple):
-        source = in_keras_order(given, False, 0)
-        return BatchStream(source, "validation_data", epochs, steps, restarts=True)
-    checks.parts(given)
-    parts = dict(zip(("x", "y", "sample_weight"), given, strict=False))
-    rows = read(step, **parts, of=" of validation_data")
-    return in_order(rows, batch_size, steps, "validation_data")

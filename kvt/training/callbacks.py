@@ -41,33 +41,16 @@ class TrainingState:
 class Callback:
     """A callback that does nothing: override the hooks you need.
 
-    It has all hooks of Keras, and `kvt.fit` calls them when Keras does. `epoch` and
-    `batch` count from 0; `logs` holds the metrics so far, such as `val_loss`. All
-    callbacks share one dict: the history gets what a callback adds in `on_epoch_end`.
+    It has all hooks of Keras, and `kvt.fit` calls them when Keras does, such as
+    `on_epoch_end(epoch, logs)` after an epoch and its validation. `epoch` and `batch`
+    count from 0; `logs` holds the metrics so far, such as `val_loss`. All callbacks
+    share one dict: the history gets what a callback adds in `on_epoch_end`.
+    `set_params` gets `verbose`, `epochs` and `steps`, the number of batches per epoch.
     """
-
-    def set_params(self, params: Mapping[str, Any]) -> None:
-        """Receive `verbose`, `epochs` and `steps`, the number of batches per epoch."""
 
     def set_model(self, model: Any) -> None:
         """Receive the model from Keras; from `kvt.fit`, its argument `model`."""
         self.model = model
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Run once, before the first epoch."""
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        """Run once, after the last epoch; `logs` has its metrics."""
-
-    def on_train_failure(self) -> None:
-        """Run if training fails, in `kvt.fit` only; by default, as at its end."""
-        self.on_train_end()
-
-    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Run before the first batch of an epoch."""
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Run after an epoch and its validation."""
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         """Run before each step, or each `steps_per_execution` steps."""
@@ -77,9 +60,14 @@ class Callback:
         """Run after each step, or each `steps_per_execution` steps."""
         self.on_batch_end(batch, logs=logs)
 
-    def _ignore(self, *args: object, **kwargs: object) -> None:
+    def on_train_failure(self) -> None:
+        """Run if training fails, in `kvt.fit` only; by default, as at its end."""
+        self.on_train_end()
+
+    def _ignore(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing."""
 
+    set_params = on_train_begin = on_train_end = on_epoch_begin = on_epoch_end = _ignore
     on_batch_begin = on_batch_end = _ignore  # the older names
     on_test_begin = on_test_end = on_test_batch_begin = on_test_batch_end = _ignore
     on_predict_begin = on_predict_end = _ignore

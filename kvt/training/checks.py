@@ -16,38 +16,26 @@ from kvt.data.quietly import quiet
 ENDLESS = -1  # the value of tf.data.INFINITE_CARDINALITY
 
 
-def arguments(
-    epochs: int, initial_epoch: int, validation_freq: Any, **others: Any
-) -> None:
-    """Reject an `initial_epoch` outside 0..epochs, and values that Keras has not."""
+def arguments(given: Mapping[str, Any]) -> None:
+    """Reject values that Keras has not, such as an `initial_epoch` beyond epochs."""
+    epochs, initial_epoch = given["epochs"], given["initial_epoch"]
     parameters.check({"epochs": epochs})
-    if not 0 <= initial_epoch <= epochs:
+    if initial_epoch not in range(epochs + 1):
         raise ValueError(
             f"initial_epoch is {initial_epoch!r}; it must be between 0 and epochs, "
             f"{epochs}; use 0 to start a training"
         )
-    every = isinstance(validation_freq, list | tuple | set | range)
-    for freq in validation_freq if every else [validation_freq]:
-        parameters.check({"validation_freq": freq})
-    choices(**others)
+    freq = given["validation_freq"]
+    for each in freq if isinstance(freq, list | tuple | set | range) else [freq]:
+        parameters.check({"validation_freq": each})
+    names = "batch_size validation_batch_size steps_per_epoch validation_steps "
+    choices(**{n: given[n] for n in (names + "shuffle verbose seed").split()})
 
 
 def choices(**given: Any) -> None:
-    """Reject values without a meaning; None stands for the default."""
-    allowed = {
-        "shuffle": (True, False, "batch"),
-        "verbose": ("auto", 0, 1, 2),
-        "return_dict": (True,),
-    }
-    for name, value in given.items():
-        if name not in allowed:
-            parameters.check({} if value is None else {name: value})
-        elif not isinstance(value, str | int | np.bool_) or value not in allowed[name]:
-            *others, last = map(repr, allowed[name])
-            either = f"{', '.join(others)} or {last}" if others else last
-            raise ValueError(
-                f"{name} is {value!r}; it must be {either}; leave it out if unsure"
-            )
+    """Reject values without a meaning; None is the default of most."""
+    needed = "shuffle", "verbose", "return_dict"
+    parameters.check({n: v for n, v in given.items() if v is not None or n in needed})
 
 
 def rows(named: Mapping[str, Array]) -> None:
@@ -213,8 +201,15 @@ def source(
         )
 
 
+def is_py_dataset(source: object) -> bool:
+    """Return whether a source of batches is a `keras.utils.PyDataset`."""
+    return any(kind.__name__ == "PyDataset" for kind in type(source).mro())
+
+
 def _is_endless(source: Any) -> bool:
     """Return whether a `tf.data.Dataset` or `PyDataset` says that it never ends."""
+    if is_py_dataset(source):
+        return source.num_batches is None
     try:
         return bool(source.cardinality() == ENDLESS)
     except (AttributeError, RuntimeError, TypeError):  # not a Dataset, or in a graph
@@ -269,6 +264,22 @@ def execution(
         )
 
 
+def alike(parts: tuple[Any, ...]) -> None:
+    """Reject parts of batches that cannot become one array, for many steps per call."""
+    found = {
+        f"shape (b, {', '.join(map(str, part.shape[1:]))})"
+        if hasattr(part, "__array__")
+        else type(part).__name__
+        for part in parts
+    }
+    if len(found) > 1 or not hasattr(parts[0], "__array__"):
+        raise ValueError(
+            f"batches have parts of {' and '.join(sorted(found))}; for many steps per "
+            "call they must be dense arrays of one shape; convert or pad them, or use "
+            "steps_per_execution=1"
+        )
+
+
 def step(step: Any, name: str, parts: int | None) -> None:
     """Reject a step that cannot be called with so many parts of a batch, if known."""
     problem = ""
@@ -288,12 +299,18 @@ def step(step: Any, name: str, parts: int | None) -> None:
 
 
 def explain(error: Exception, name: str, batch: Any) -> None:
-    """Add to a step's error the dtypes that the step was called with."""
-    dtypes = ", ".join(str(getattr(each, "dtype", type(each))) for each in batch)
-    error.add_note(
-        f"{name} was called with {dtypes}; it gets integers and booleans as they are; "
-        "if it needs floats, pass .astype('float32')"
+    """Add to a step's error the dtypes and shapes that the step was called with."""
+    arrays = ", ".join(
+        f"{getattr(part.dtype, 'name', part.dtype)} {tuple(part.shape)}"
+        if hasattr(part, "dtype")
+        else type(part).__name__
+        for part in batch
     )
+    if not hasattr(error, "__notes__"):
+        error.add_note(
+            f"{name} was called with {arrays}; it gets integers and booleans as they "
+            "are; if it needs floats, pass .astype('float32')"
+        )
 
 
 def metrics(logs: object, name: str = "the step") -> None:

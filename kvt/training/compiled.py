@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from kvt import data
 from kvt.data import Array
+from kvt.training import checks
 from kvt.training.batches import Batch, BatchedRows, Batches
 from kvt.training.means import Mean, RunningMeans, Step, examples_in, per_example
 from kvt.training.steps import OpenStep, Traced
@@ -100,6 +101,8 @@ def _executions(batches: Batches, steps: int | None) -> Iterator[Execution]:
     """Yield so many batches at a time, or all, one after another in one tensor."""
     source = iter(batches)
     while some := list(itertools.islice(source, steps)):
+        for parts in zip(*map(tf.nest.flatten, some), strict=True):
+            checks.alike(parts)
         examples = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *some)
         sizes = tuple(examples_in(batch[0]) for batch in some)
         yield Execution(examples, np.arange(sum(sizes)), sizes)

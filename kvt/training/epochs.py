@@ -4,9 +4,11 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 from kvt.training import checks
+from kvt.training.batches import Batches
 from kvt.training.callbacks import History, Monitor
 from kvt.training.hooks import CallbackList
 from kvt.training.means import RunningMeans
+from kvt.training.rows import joined
 
 Run = Callable[[], RunningMeans]  # through all batches, once
 
@@ -15,23 +17,22 @@ def train_epochs(
     epochs: range,
     train: Run,
     validate: Run | None,
-    given: Any,
-    steps: int | None,
-    *,
-    validation_steps: int | None = None,
-    validation_freq: int | Collection[int] = 1,
-    verbose: int | str = 1,
-    model: Any = None,
+    callbacks: CallbackList,
+    steps: tuple[int | None, int | None],
+    validation_freq: int | Collection[int],
+    verbose: int | str,
 ) -> History:
-    """Train epoch by epoch, validate after each, and call the callbacks."""
-    callbacks = CallbackList(given, model)
+    """Train epoch by epoch, validate after each, and call the callbacks.
+
+    `steps` are the numbers of batches to train and to validate on, None if unknown.
+    """
     history, model = callbacks.add_history(), callbacks.model
     if verbose:
         callbacks.show_progress()
     for callback in callbacks.callbacks:
         if validate is None and isinstance(callback, Monitor):
             callback.reject_without_validation()
-    callbacks.begin({"verbose": verbose, "epochs": epochs.stop, "steps": steps})
+    callbacks.begin({"verbose": verbose, "epochs": epochs.stop, "steps": steps[0]})
     callbacks.start("train")
     callbacks("on_train_begin")
     first = getattr(model, "_initial_epoch", None) or epochs.start  # BackupAndRestore's
@@ -39,9 +40,9 @@ def train_epochs(
     with callbacks.telling_of_failure():
         for epoch in range(first, epochs.stop):
             callbacks("on_epoch_begin", epoch)
-            logs = train_epoch(epoch, train(), callbacks, steps)
+            logs = train_epoch(epoch, train(), callbacks, steps[0])
             if validate is not None and is_due(epoch, validation_freq):
-                metrics = measure_epoch(validate(), callbacks, validation_steps)
+                metrics = measure_epoch(validate(), callbacks, steps[1])
                 if not callbacks.stopped("train"):
                     checks.finite(metrics["loss"], "val_loss", f"epoch {epoch + 1}")
                 logs = logs | {f"val_{name}": value for name, value in metrics.items()}
@@ -79,6 +80,19 @@ def measure_epoch(
     *_, (_, logs) = executions("test", means, callbacks, steps)
     callbacks("on_test_end", logs=logs)
     return dict(sorted(logs.items()))
+
+
+def predict_batches(
+    predict_step: Callable[[Any], Any], batches: Batches, callbacks: CallbackList
+) -> Any:
+    """Return the outputs for all batches, joined."""
+    callbacks.start("predict")
+    callbacks("on_predict_begin")
+    results = ((i, {"outputs": predict_step(*b)}) for i, b in enumerate(batches))
+    done = executions("predict", results, callbacks, batches.steps)
+    outputs = [logs["outputs"] for _, logs in done]
+    callbacks("on_predict_end")
+    return joined(outputs)
 
 
 def executions(

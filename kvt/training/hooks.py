@@ -40,6 +40,7 @@ class CallbackList:
 
     def __init__(self, given: Any, model: Any = None) -> None:
         self.callbacks = list(flattened(given))
+        self.methods: dict[str, list[Any]] = {}  # of a hook
         self.model: Any = TrainingState() if model is None else model
         for number, callback in enumerate(self.callbacks):
             reject_incomplete(callback, f"callbacks[{number}]")
@@ -57,12 +58,27 @@ class CallbackList:
         self, hook: str, *number: int, logs: Mapping[str, Any] | None = None
     ) -> None:
         """Call a hook of every callback; all share one dict, sorted as Keras sorts."""
+        methods = self.methods.get(hook)
+        if methods is None:
+            methods = self.methods[hook] = list(self.overridden(hook))
+        if not methods:
+            return
         shared = dict(sorted((logs or {}).items()))
-        for callback in self.callbacks:
+        for method in methods:
             if "batch" in hook:
-                getattr(callback, hook)(*number, logs=shared)
+                method(*number, logs=shared)
             else:
-                getattr(callback, hook)(*number, shared)
+                method(*number, shared)
+
+    def overridden(self, hook: str) -> Iterator[Any]:
+        """Yield the hook of each callback, without those that do nothing."""
+        old_name = hook.replace("train_batch", "batch")  # called by the new one
+        for callback in self.callbacks:
+            nothing = [getattr(Callback, name) for name in (hook, old_name)]
+            names = (hook, old_name) if isinstance(callback, Callback) else ()
+            methods = [getattr(getattr(callback, n), "__func__", None) for n in names]
+            if methods != nothing:
+                yield getattr(callback, hook)
 
     def add_history(self) -> History:
         """Return the History among the callbacks; add one at the end if there is none.

@@ -14,19 +14,16 @@ from kvt.training import checks
 from kvt.training.batches import (
     Batch,
     Batches,
-    BatchStream,
-    hold_back,
-    in_keras_order,
     in_order,
-    shuffled,
-    validation_batches,
+    read_in_order,
+    read_training,
+    read_validation,
 )
 from kvt.training.callbacks import History
-from kvt.training.epochs import executions, is_due, measure_epoch, train_epochs
+from kvt.training.epochs import is_due, measure_epoch, predict_batches, train_epochs
 from kvt.training.hooks import CallbackList
 from kvt.training.means import Mean, RunningMeans, Step, examples_in
 from kvt.training.progress import format_metrics
-from kvt.training.rows import joined, read, weighted
 from kvt.training.steps import prepare
 
 Part = Any  # an array with one row per example, or a tuple, list or dict of such parts
@@ -59,92 +56,48 @@ def fit(
 ) -> History:
     """Train as `keras.Model.fit` does, by calling your own steps.
 
-    `x` (n, …) and `y` (n, …) hold one example per row, `sample_weight` (n,) its weight;
-    `class_weight` gives one weight per class instead. A tuple or dict of arrays, for
-    several inputs or outputs, reaches the step as it is. Floats become Keras's
-    `floatx`, or what the step's `input_signature` says. `validation_split` holds back
-    that share of the rows, from the end, before any shuffling; `validation_data` (x, y)
-    or (x, y, sample_weight) overrides it. `shuffle` visits the examples in the order of
-    Keras after `keras.utils.set_random_seed(seed)`: random, and the same in every
-    epoch; "batch" shuffles within batches. A batch has `batch_size` examples, 32 by
-    default; the last one of an epoch may be smaller.
-
-    Without `y`, `x` gives batches: a `tf.data.Dataset`, a `PyDataset`, a list, a
-    generator. Then `batch_size` has no effect, and `shuffle` and `seed` only on a
-    `PyDataset`. `validation_data` may give batches, too. With `steps_per_epoch`, an
-    epoch takes that many batches, and the next epoch continues there.
-    `validation_steps` validates on the first batches, of `validation_batch_size`
-    examples, and `validation_freq` only after every n-th epoch, or those of a list.
+    `x` (n, …), `y` (n, …) and `sample_weight` (n,) hold one example per row; a tuple or
+    dict of arrays is several inputs or outputs. Floats become Keras's `floatx`, or what
+    the step's `input_signature` says. Without `y`, `x` gives batches: a
+    `tf.data.Dataset`, a `PyDataset`, a list, a generator. `validation_data` is (x, y),
+    (x, y, sample_weight) or batches. `shuffle` visits the examples in the order of
+    Keras after `keras.utils.set_random_seed(seed)`. With `steps_per_epoch`, the next
+    epoch continues where the last one ended.
 
     `steps_per_execution` steps run in one call, as one graph; "epoch" runs a whole
     epoch. The results are the same; training is faster. Steps must be `tf.function`s.
     Callbacks and the check of the loss run once per call. `jit_compile` compiles the
-    graph with XLA, which may round differently.
-
-    `verbose` is 1 or "auto" for a progress bar, 2 for a line per epoch, 0 for nothing.
-    `callbacks` may be Keras's; `model` is what they get as `self.model`: the Keras
-    model that your steps train, or any object with the attributes that they use. A
-    callback stops the training after a step with `self.model.stop_training = True`;
-    `initial_epoch` continues an earlier training. Returns the means over the examples
-    of each epoch.
+    graph with XLA, which may round differently. `verbose` is 1 or "auto" for a progress
+    bar, 2 for a line per epoch, 0 for nothing. `callbacks` may be Keras's; `model` is
+    what they get as `self.model`: the Keras model that your steps train, or any object
+    with the attributes that they use. All other arguments are those of Keras. Returns
+    the means over the examples of each epoch.
 
     Raises TypeError or ValueError for an invalid argument, for arrays of different
     length, for NaN or infinity in them and for `x` that ends within an epoch, and
     FloatingPointError when the loss is no longer finite, unless a callback stops then.
     """
-    checks.arguments(
-        epochs,
-        initial_epoch,
-        validation_freq,
-        batch_size=batch_size,
-        validation_batch_size=validation_batch_size,
-        steps_per_epoch=steps_per_epoch,
-        validation_steps=validation_steps,
-        shuffle=shuffle,
-        verbose=verbose,
-        seed=seed,
-    )
-    if class_weight is not None:
-        checks.class_weight(class_weight, sample_weight)
+    checks.arguments(locals())
     remaining = range(initial_epoch, epochs)
-    validation_batch_size = validation_batch_size or batch_size
-    training: Batches
-    validation: Batches | None = None
-    if y is None:
-        checks.no_rows_needed(validation_split, sample_weight)
-        source = in_keras_order(x, shuffle, seed)
-        training = BatchStream(
-            source, "x", len(remaining), steps_per_epoch, class_weight=class_weight
-        )
-    else:
-        rows = read(train_step, x, y, sample_weight)
-        rows, tail = hold_back(rows, validation_split if validation_data is None else 0)
-        if class_weight is not None:
-            rows = weighted(rows, class_weight)
-        size = batch_size, steps_per_epoch
-        training = shuffled(rows, shuffle, seed, *size, len(remaining))
-        if tail is not None:
-            validation = in_order(tail, validation_batch_size, validation_steps)
+    split = validation_split if validation_data is None else 0.0
+    parts, order = (x, y, sample_weight), (shuffle, seed)
+    size = batch_size, steps_per_epoch, len(remaining)
+    training, tail = read_training(train_step, parts, split, class_weight, size, order)
+    val_size = validation_batch_size or batch_size, validation_steps
+    validation: Batches | None = in_order(tail, *val_size) if tail else None
     if validation_data is not None:
         times = sum(is_due(epoch, validation_freq) for epoch in remaining)
-        size = validation_batch_size, validation_steps
         nested = isinstance(x, tuple | list | dict) and y is not None
-        validation = validation_batches(
-            test_step, validation_data, *size, times, nested
+        validation = read_validation(
+            test_step, validation_data, val_size, times, nested
         )
     mode = steps_per_execution, jit_compile
     train = runner(train_step, "train_step", training, *mode)
     validate = runner(test_step, "test_step", validation, *mode) if validation else None
+    called = CallbackList(callbacks, model)
+    steps = training.steps, validation.steps if validation else None
     return train_epochs(
-        remaining,
-        train,
-        validate,
-        callbacks,
-        training.steps,
-        validation_steps=validation.steps if validation else None,
-        validation_freq=validation_freq,
-        verbose=verbose,
-        model=model,
+        remaining, train, validate, called, steps, validation_freq, verbose
     )
 
 
@@ -172,13 +125,8 @@ def evaluate(
     checks.choices(
         batch_size=batch_size, steps=steps, verbose=verbose, return_dict=return_dict
     )
-    examples: Batches
-    if y is None:
-        checks.no_rows_needed(0.0, sample_weight)
-        source = in_keras_order(x, False, 0)
-        examples = BatchStream(source, "x", 1, steps, restarts=True)
-    else:
-        examples = in_order(read(test_step, x, y, sample_weight), batch_size, steps)
+    parts = x, y, sample_weight
+    examples = read_in_order(test_step, parts, batch_size, steps)
     run = runner(test_step, "test_step", examples, steps_per_execution, jit_compile)
     called = CallbackList(callbacks, model)
     called.begin({"verbose": verbose, "epochs": 1, "steps": examples.steps})
@@ -206,21 +154,10 @@ def predict(
     """
     checks.choices(batch_size=batch_size, steps=steps, verbose=verbose)
     checks.step(predict_step, "predict_step", 1)
-    examples: Batches
-    if checks.gives_batches(x):
-        source = in_keras_order(x, False, 0)
-        examples = BatchStream(source, "x", 1, steps, restarts=True, only_x=True)
-    else:
-        examples = in_order(read(predict_step, x), batch_size, steps)
+    examples = read_in_order(predict_step, (x, None, None), batch_size, steps, True)
     called = CallbackList(callbacks, model)
     called.begin({"verbose": verbose, "epochs": 1, "steps": examples.steps})
-    called.start("predict")
-    called("on_predict_begin")
-    results = ((i, {"outputs": predict_step(*b)}) for i, b in enumerate(examples))
-    done = executions("predict", results, called, examples.steps)
-    outputs = [logs["outputs"] for _, logs in done]
-    called("on_predict_end")
-    return joined(outputs)
+    return predict_batches(predict_step, examples, called)
 
 
 def runner(

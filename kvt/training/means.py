@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def batch_totals(logs: Mapping[str, Any], examples: int) -> dict[str, Any]:
     (b, …); further axes are averaged first. Raises as `per_example` and `total_dtype`.
     """
     arrays = {name: as_array(value) for name, value in logs.items()}
-    dtype = total_dtype({name: array.dtype for name, array in arrays.items()})
+    dtype = total_dtype(tuple((name, a.dtype) for name, a in arrays.items()))
     totals = {}
     for name, array in arrays.items():
         values = array.astype(dtype)
@@ -96,18 +97,21 @@ def per_example(name: str, shape: tuple[int | None, ...], examples: int | None) 
     )
 
 
-def total_dtype(dtypes: Mapping[str, Any]) -> np.dtype[Any]:
+@cache
+def total_dtype(dtypes: tuple[tuple[str, Any], ...]) -> np.dtype[Any]:
     """Return the dtype of totals: float64 if the loss has it, otherwise float32.
 
-    Raises TypeError if a metric is not a real number.
+    `dtypes` are those of the metrics, by name. Raises TypeError if a metric is not a
+    real number.
     """
-    for name, dtype in dtypes.items():
+    for name, dtype in dtypes:
         if not np.can_cast(dtype, "float64", "same_kind") or dtype.kind in "mM":
             raise TypeError(
                 f"metric {name!r} has dtype {dtype}; it must be a real number; "
                 "return a float, an integer or a bool"
             )
-    decisive = [dtypes["loss"]] if "loss" in dtypes else dtypes.values()
+    loss = [dtype for name, dtype in dtypes if name == "loss"]
+    decisive = loss or [dtype for _, dtype in dtypes]
     return np.dtype("float64" if np.dtype("float64") in decisive else "float32")
 
 
@@ -142,7 +146,7 @@ def examples_in(x: Any) -> int:
 
     A dict, tuple or list of arrays is several inputs, a list of numbers is one.
     """
-    while isinstance(x, Mapping | tuple | list):
+    while not hasattr(x, "shape") and isinstance(x, Mapping | tuple | list):
         inputs = [x[name] for name in sorted(x)] if isinstance(x, Mapping) else x
         inputs = [each for each in inputs if each is not None]
         if not inputs or not (

@@ -40,23 +40,24 @@ def length(rows: Rows) -> int:
     return len(next(leaves(rows)))
 
 
-def take(rows: Rows, index: Array | slice) -> Rows:
-    """Return some of the rows."""
-    taken: Rows = map_leaves(lambda array, _: array[index], rows)
-    return taken
+def take(part: Any, index: Array | slice) -> Any:
+    """Return some of the rows of each array of a part, or of all parts."""
+    if isinstance(part, tuple):
+        return tuple([take(each, index) for each in part])
+    if isinstance(part, dict):
+        return {name: take(each, index) for name, each in part.items()}
+    return part[index]
 
 
-def read(
-    step: Any, x: Any, y: Any = None, sample_weight: Any = None, of: str = ""
-) -> Rows:
-    """Return the parts as arrays of numbers, cast as Keras casts them.
+def read(step: Any, given: Rows, of: str = "") -> Rows:
+    """Return x, y and sample_weight as arrays of numbers, cast as Keras casts them.
 
-    Floats become Keras's `floatx`, float32 unless it was set, or stay what they are if
-    the step has an `input_signature`, which then decides. Other numbers stay: a step
-    that cannot use them is traced for others. A single weight goes with every output.
-    `of` ends the names in messages. Raises TypeError and ValueError.
+    A part may be None or left out. Floats become Keras's `floatx`, or stay what they
+    are if Keras is not imported, or if the step has an `input_signature`, which then
+    decides. Other numbers stay: a step that cannot use them is traced for others. A
+    single weight goes with every output. `of` ends the names in messages.
     """
-    checks.no_batches(x, of)
+    checks.no_batches(given[0], of)
     floats = None if getattr(step, "input_signature", None) else floatx()
     named: dict[str, Array] = {}
 
@@ -64,14 +65,13 @@ def read(
         named[name + of] = array = to_array(part, name + of, floats)
         return array
 
-    given = {"x": x, "y": y, "sample_weight": sample_weight}
     parts = {
         name: map_leaves(as_array, part, name)
-        for name, part in given.items()
+        for name, part in zip(("x", "y", "sample_weight"), given, strict=False)
         if part is not None
     }
     checks.rows(named)
-    if sample_weight is not None:
+    if "sample_weight" in parts:
         parts["sample_weight"] = for_each_output(parts["sample_weight"], parts["y"], of)
     return tuple(parts.values())
 
@@ -89,16 +89,16 @@ def to_array(part: Any, name: str, floats: str | None) -> Array:
     array = np.asarray(part)
     checks.numbers(array, name)
     dtype = array.dtype.newbyteorder("=")
-    if floats and dtype.name.startswith(("float", "bfloat")):
+    if floats and (dtype.kind == "f" or "float" in dtype.name):
         dtype = np.dtype(floats)
     with np.errstate(over="ignore"):  # `checks.rows` reports it
         return array.astype(dtype, copy=False)
 
 
-def floatx() -> str:
-    """Return the dtype that Keras casts floats to."""
+def floatx() -> str | None:
+    """Return the dtype that Keras casts floats to; None if Keras is not imported."""
     config = getattr(sys.modules.get("keras"), "config", None)
-    return str(config.floatx()) if config else "float32"
+    return str(config.floatx()) if config else None
 
 
 def for_each_output(weight: Any, y: Any, of: str) -> Any:
@@ -120,7 +120,7 @@ def weighted(batch: Rows, class_weight: Mapping[int, float]) -> Rows:
     if y.ndim > 1:
         y = y.argmax(axis=-1) if y.shape[-1] > 1 else y[:, 0]
     found = [class_weight.get(int(each), 1.0) for each in np.round(y)]
-    return *batch, np.array(found, floatx())
+    return *batch, np.array(found, floatx() or "float32")
 
 
 def joined(outputs: list[Any]) -> Any:

@@ -89,8 +89,10 @@ class Traced:
                     "needs it; name it with tf.ensure_shape"
                 )
             each[name] = means.per_example(name, tuple(value.shape), self.size)
-        dtypes = {n: np.dtype(v.dtype.as_numpy_dtype) for n, v in self.outputs.items()}
-        return each, means.total_dtype(dtypes)
+        dtypes = (
+            (n, np.dtype(v.dtype.as_numpy_dtype)) for n, v in self.outputs.items()
+        )
+        return each, means.total_dtype(tuple(dtypes))
 
 
 @dataclass
@@ -153,7 +155,7 @@ class OpenStep:
                     self.complain(errors[0])
                     return replace(traces[key], call=self.step, of_any_size=True)
                 return traces[key]
-        errors[0].add_note(f"{self.name} was traced with {describe(batch)}")
+        checks.explain(errors[0], self.name, batch)
         raise errors[0]
 
     def choices(self, batch: Batch, known_size: bool) -> Iterator[tuple[Batch, bool]]:
@@ -223,14 +225,6 @@ def specification(part: Any, dtype: Any, known_size: bool) -> Any:
         is_tensor = isinstance(part, tf.TensorSpec)
         return tf.TensorSpec(part.shape, dtype) if is_tensor else part
     return tf.TensorSpec([len(part) if known_size else None, *part.shape[1:]], dtype)
-
-
-def describe(batch: Batch) -> str:
-    """Return the dtypes and shapes of a batch, such as `float64 (32, 4)`."""
-    import tensorflow as tf
-
-    parts = tf.nest.flatten(batch)
-    return ", ".join(f"{tf.as_dtype(p.dtype).name} {tuple(p.shape)}" for p in parts)
 
 
 def draws(traced: Any) -> bool:

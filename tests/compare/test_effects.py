@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,7 +188,7 @@ def test_steps_are_compiled_again_only_for_parts_inside_them(pair: GetPair) -> N
     assert training.changed(reduce=total).train_step is not training.train_step
 
 
-@pytest.mark.parametrize("part", sorted(recipe.OUTSIDE_STEPS - {"environment"}))
+@pytest.mark.parametrize("part", sorted(recipe.OUTSIDE_STEPS))
 def test_shared_steps_give_the_bits_of_compiled_ones(part: str, pair: GetPair) -> None:
     training, seed = pair("network").training, SEEDS[0]
     changes = {
@@ -300,37 +299,6 @@ def test_first_batches_and_first_steps_are_rounding_until_they_are_not() -> None
     assert effects.stage([late]) == "in later weights"
 
 
-# Another process
-
-
-def test_a_variable_of_the_environment_starts_another_process(
-    pair: GetPair, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = pair("linear regression")
-    tasks = []
-    answer = recipe._elsewhere
-    monkeypatch.setattr(
-        recipe, "_elsewhere", lambda *task: tasks.append(task) or answer(*task)
-    )
-    trained = found.training.changed(environment=lambda: {"KVT_HERE": "no"}).run()
-    assert [task[0] for task in tasks] == [{"KVT_HERE": "no"}]
-    for seed in SEEDS:
-        assert pairs.differences(found.trained[seed], trained[seed]) == []
-
-
-def test_a_process_that_fails_says_why(pair: GetPair, tmp_path: Path) -> None:
-    found = pair("linear regression").training
-    (tmp_path / "tensorflow.py").write_text("raise ImportError('a broken one')")
-    with pytest.raises(RuntimeError, match="ImportError: a broken one"):
-        recipe._elsewhere(
-            {"PYTHONPATH": str(tmp_path)},
-            found.recipe,
-            found.examples,
-            found.settings,
-            found.starts,
-        )
-
-
 # Switches without effect
 
 
@@ -358,13 +326,13 @@ def test_a_switch_with_an_effect_is_found_out(
 
 def test_a_trail_begins_equal_and_counts_what_stays_so(pair: GetPair) -> None:
     equal = pair("network")
-    same = effects.trail(equal, "batches", parts.keras_order)
+    same = effects.trail(equal, equal.training)
     assert same["identical"] == [same["weights"]] * 3
     assert same["distance"] == [0.0] * 3
     assert same["changed_loss"] == same["keras_loss"]
     assert same["keras_loss"] == equal.trained[SEEDS[0]].history["val_loss"]
 
-    other = effects.trail(equal, "batches", stored_order)
+    other = effects.trail(equal, equal.training.changed(batches=stored_order))
     assert other["identical"][0] == other["weights"] == 25_450
     assert 0 < other["identical"][1] < 25_450
     assert other["distance"][0] == 0 < other["distance"][1]
@@ -376,10 +344,23 @@ def test_a_trail_has_no_number_that_json_has_not(pair: GetPair) -> None:
     def infinite(losses: Any, batch_size: int) -> Any:
         return tf.reduce_mean(losses) * np.inf
 
-    found = effects.trail(pair("network"), "reduce", infinite)
+    equal = pair("network")
+    found = effects.trail(equal, equal.training.changed(reduce=infinite))
     assert found["distance"][1:] == [None, None]
     assert found["changed_loss"] == [None, None]
     assert None not in found["keras_loss"]
+
+
+def test_a_pair_is_proven_equal_for_more_epochs_too(pair: GetPair) -> None:
+    equal = pair("network, Adam")
+    longer = pairs.lasting(equal, epochs=3)
+    seed = SEEDS[0]
+    assert list(longer.trained) == [seed]
+    assert longer.training.train_step is equal.training.train_step
+    before, after = equal.trained[seed], longer.trained[seed]
+    assert parity.same_bits(before.epochs, after.epochs[: SETTINGS.epochs])
+    assert len(after.epochs) == 3
+    assert equal.training.settings == replace(longer.training.settings, epochs=2)
 
 
 def test_seeds_differ_by_their_last_metrics(pair: GetPair) -> None:

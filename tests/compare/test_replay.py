@@ -11,6 +11,8 @@ from kvt import data
 from kvt.compare import parity, replay
 from kvt.compare.replay import MODELS
 
+pytestmark = pytest.mark.long
+
 
 def examples(model: str, n: int = 70) -> data.Data:
     if model == "linear":

@@ -90,6 +90,15 @@ COUNTS = {  # whole numbers of at least 1, and what to use instead
     "validation_batch_size": "use None for that of the training",
     "validation_freq": "use 1 to validate after every epoch",
 }
+CHOICES = {
+    "shuffle": ([True, False, "batch"], "True, False or 'batch'"),
+    "verbose": (["auto", 0, 1, 2], "'auto', 0, 1 or 2"),
+    "return_dict": ([True], "True"),
+}
+for choice, (allowed, text) in CHOICES.items():
+    GOOD[choice], OF_WRONG_TYPE[choice] = allowed, []
+    OUT_OF_RANGE[choice] = [None, "no", 3, 1.5, [1]]
+    MESSAGES[choice] = f"it must be {text}; leave it out if unsure"
 for count, instead in COUNTS.items():
     GOOD[count] = [1, 7]
     OUT_OF_RANGE[count] = [0, -1]

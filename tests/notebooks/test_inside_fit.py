@@ -266,21 +266,20 @@ def shown() -> set[str]:
 # Of what fit uses, the notebook leaves out other data than arrays, and helpers.
 LEFT_OUT = {
     "BatchStream",
-    "OrderedBatches",
     "as_array",
     "batch_totals",
     "examples_in",
     "finish",
-    "in_keras_order",
     "is_due",
     "known_length",
+    "order_of",
     "per_example",
+    "read_training",
+    "read_validation",
     "runner",
-    "shuffled",
     "size_of",
     "summed",
     "total_dtype",
-    "validation_batches",
 }
 
 

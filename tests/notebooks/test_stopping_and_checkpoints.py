@@ -70,8 +70,9 @@ def test_weights_that_are_not_restored_stop_the_notebook() -> None:
             NOTEBOOK,
             STOPPING,
             change=lambda source: source.replace(
-                "    restore_best_weights=True,\n    get_weights=lambda: read(",
-                "    get_weights=lambda: read(",
+                "tf2_stopping = kvt.EarlyStopping(  # (3)\n    **rules,",
+                "tf2_stopping = kvt.EarlyStopping(\n"
+                "    **rules | {'restore_best_weights': False},",
             ),
             **SMALL,
         )

@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from kvt.report import cluster
+from tests.faults.places import KVT, LIMIT, until
 from tests.report.sweeps import quick
-from tests.report.test_run import KVT, LIMIT, SECTIONS, alive, report, until
+from tests.report.test_run import SECTIONS, alive, report
 from tests.report.test_sweep import swept, table, times
 
 pytestmark = pytest.mark.long
@@ -122,9 +123,19 @@ def test_report_on_a_cluster_has_the_same_bytes_as_here(
     assert "results/01_line.json" in there
 
 
-def test_scheduler_that_does_not_answer_is_told(place: Path) -> None:
-    with pytest.raises(
-        ConnectionError, match="no Dask scheduler answers at 'tcp://127"
-    ):
-        swept(place, [{"seed": 1}], cluster="tcp://127.0.0.1:1")
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("tcp://127.0.0.1:1", "Connection refused"),
+        ("127.0.0.1:1", "Connection refused"),
+        ("nowhere.json", "neither a file nor an address"),
+        ("tcp://127.0.0.1", "neither a file nor an address"),
+        ("tcp://127.0.0.1:99999", "Port out of range"),
+    ],
+)
+def test_scheduler_that_does_not_answer_is_told(
+    address: str, why: str, place: Path
+) -> None:
+    with pytest.raises(ConnectionError, match=f"no Dask scheduler answers at .*{why}"):
+        swept(place, [{"seed": 1}], cluster=address)
     assert not (place / "log").exists()

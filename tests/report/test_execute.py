@@ -1,7 +1,3 @@
-import os
-import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +8,7 @@ from nbformat.v4 import new_notebook
 from kvt.report import notebooks
 from kvt.report.execute import execute
 from kvt.report.notebooks import ExecutionError
-from tests.report.pages import code, injected, written
-from tests.report.test_run import KVT, LIMIT, alive, until
+from tests.report.pages import code, injected
 
 pytestmark = pytest.mark.long
 
@@ -136,33 +131,3 @@ def test_ipythons_settings_of_the_user_do_not_reach_the_kernel(
     assert shown == [["2"], ["False"]]
     before = {"home", "startup.py", "plain.ipynb"}
     assert {it.name for it in tmp_path.iterdir()} == before
-
-
-def test_nothing_of_a_notebook_is_left_when_its_run_is_over_or_killed(
-    tmp_path: Path,
-) -> None:
-    starts = """
-import subprocess
-from pathlib import Path
-shell = subprocess.Popen(["sh", "-c", "sleep 600 & wait"], start_new_session=True)
-Path("id").write_text(str(shell.pid))
-"""
-    path, identity = tmp_path / "starts.ipynb", tmp_path / "id"
-    for kills in (False, True):
-        waits = "\nimport time\ntime.sleep(600)" if kills else ""
-        written(path, code(starts + waits))
-        identity.unlink(missing_ok=True)
-        running = subprocess.Popen(
-            [sys.executable, "-c", KVT, "run", str(path), "-o", str(tmp_path / "o")],
-            stdout=subprocess.DEVNULL,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        if kills:
-            until(lambda: identity.exists() and bool(identity.read_text()))
-            running.kill()
-        running.wait(LIMIT)
-        shell = int(identity.read_text())
-        if kills:  # nobody waits for what the guard does
-            until(partial(lambda process: not alive(process), shell))
-        assert not alive(shell)

@@ -89,7 +89,7 @@ def test_the_first_screen_shows_pair_proof_and_causes(start: Any) -> None:
         assert words in pane.inner_text()
         box = pane.bounding_box()
         assert box["y"] + box["height"] <= HEIGHT
-    for selector in (".proof", ".causes .cause:nth-child(8) label", ".panel >> nth=2"):
+    for selector in (".proof", ".causes .cause:last-child label", ".panel >> nth=2"):
         box = start.locator(selector).bounding_box()
         assert box["y"] + box["height"] <= HEIGHT, selector
     assert "25,450 of 25,450 weights identical" in start.inner_text(".proof")
@@ -128,6 +128,25 @@ def test_causes_change_the_program_by_keyboard(start: Any) -> None:
             assert pane.locator(".changed").count() == len(new)
         texts.add(shown.locator("svg").first.get_attribute("aria-label"))
     assert len(texts) >= 5  # real measurements, which differ
+    start.locator(".cause label").first.click()
+    assert pane.inner_text() == before
+
+
+def test_a_saved_first_screen_keeps_its_cause_and_can_undo_it(
+    start: Any, report: str
+) -> None:
+    pane = start.locator(".pair .tf2 code")
+    before = pane.inner_text()
+    start.locator(".cause label").nth(3).click()
+    changed = pane.inner_text()
+    start.wait_for_timeout(200)
+    markup = start.evaluate("document.documentElement.outerHTML")
+    saved = Path(report.removeprefix("file://")).with_name("saved.html")
+    saved.write_text(f"<!DOCTYPE html>\n{markup}", encoding="utf-8")
+    start.goto(saved.as_uri())
+    start.wait_for_timeout(200)
+    assert start.evaluate("document.documentElement.outerHTML") == markup
+    assert pane.inner_text() == changed != before
     start.locator(".cause label").first.click()
     assert pane.inner_text() == before
 

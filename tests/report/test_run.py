@@ -2,13 +2,7 @@
 
 import errno
 import math
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -25,22 +19,6 @@ pytestmark = pytest.mark.long
 SECTIONS = Path(__file__).parents[1] / "fixtures" / "sections"
 OLDER = '<meta name="kvt-pages" content="index.html">'
 NAMES = ("01_line", "02_digits", "08_comparison")
-KVT = "import sys; from kvt.cli import main; sys.exit(main())"
-LIMIT = 60  # seconds for a process to get somewhere; it takes a few
-# Writes the ids of its worker, its kernel, a child and a daemon of its, then waits.
-HANGS = """
-import os
-import subprocess
-import time
-from pathlib import Path
-
-child = subprocess.Popen(["sleep", "600"])
-command = "sleep 600 >/dev/null & echo $!"
-daemon = subprocess.check_output(["sh", "-c", command], start_new_session=True)
-ids = os.getppid(), os.getpid(), child.pid, int(daemon)
-Path({mark!r}).write_text(" ".join(map(str, ids)))
-time.sleep(600)
-"""
 # The number of threads decides the order in which a convolution's gradient is summed.
 CONVOLUTION = """
 import hashlib
@@ -273,113 +251,11 @@ def test_failed_notebook_is_named_and_the_others_are_cached(
     }
 
 
-def test_lost_worker_fails_only_its_notebook(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    kills = code("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)")
-    written(place / "notebooks" / "00_kills.ipynb", markdown("# Kills"), kills)
-    with pytest.raises(ExecutionError, match=r"00_kills.ipynb lost .*signal 9"):
-        report(place, jobs=1)
-    assert told(capsys).keys() == {"00_kills", "01_line", "02_digits"}
-
-
-@pytest.fixture
-def hanging(place: Path) -> Iterator[tuple[Path, "subprocess.Popen[str]", list[int]]]:
-    """`kvt report` while its notebooks hang, and the processes that it started.
-
-    SIGINT is ignored when it starts, as in a script's background job.
-    """
-    marks = [place / "a", place / "b"]
-    for name in ("01_line", "02_digits"):
-        (place / "notebooks" / f"{name}.ipynb").unlink()
-    for number, mark in enumerate(marks):
-        path = place / "notebooks" / f"0{number + 3}_hangs_{number}.ipynb"
-        written(path, markdown("# Hangs"), code(HANGS.format(mark=str(mark))))
-    words = ["report", "--dataset", "digits", "--jobs", "2"]
-    for option, name in (("notebooks",) * 2, ("output", "reports"), ("cache",) * 2):
-        words += [f"--{option}", str(place / name)]
-    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        running = subprocess.Popen(
-            [sys.executable, "-c", KVT, *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-    finally:
-        signal.signal(signal.SIGINT, ignored)
-    try:
-        until(
-            lambda: (
-                all(mark.exists() and mark.read_text() for mark in marks)
-                or running.poll() is not None
-            )
-        )
-        assert running.poll() is None, running.communicate(timeout=LIMIT)
-        ids = [int(number) for mark in marks for number in mark.read_text().split()]
-        yield place, running, ids
-    finally:
-        running.kill()
-        running.communicate(timeout=LIMIT)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds; fail after the limit."""
-    end = time.monotonic() + LIMIT
-    while not holds():
-        assert time.monotonic() < end, f"it did not happen within {LIMIT} s"
-        time.sleep(0.05)
-
-
 def alive(process: int) -> bool:
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
-)
-def test_signal_even_twice_ends_every_kernel_and_keeps_the_old_report(
-    hanging: tuple[Path, "subprocess.Popen[str]", list[int]], number: int
-) -> None:
-    place, running, processes = hanging
-    assert all(map(alive, processes))
-    for _ in range(2):
-        os.killpg(running.pid, number)
-        time.sleep(0.01)
-    _, said = running.communicate(timeout=LIMIT)
-    assert (running.returncode, said) == (
-        128 + number,
-        "kvt: interrupted; nothing was replaced\n",
-    )
-    assert not any(map(alive, processes))
-    assert files(place / "reports") == {"index.html": OLDER.encode()}
-    assert [path.name for path in (place / "reports").iterdir()] == ["index.html"]
-
-
-def test_kernels_end_when_the_report_is_killed(
-    hanging: tuple[Path, "subprocess.Popen[str]", list[int]],
-) -> None:
-    place, running, processes = hanging
-    running.kill()
-    _, said = running.communicate(timeout=LIMIT)
-    assert not said
-    until(lambda: not any(map(alive, processes)))
-    assert (place / "reports" / "index.html").read_text() == OLDER
-
-
-def test_processes_end_although_worker_and_kernel_are_stuck(
-    hanging: tuple[Path, "subprocess.Popen[str]", list[int]],
-) -> None:
-    _, running, processes = hanging
-    for process in processes:
-        os.kill(process, signal.SIGSTOP)  # neither runs any code of Python's
-    running.kill()
-    until(lambda: not any(map(alive, processes)))
 
 
 def test_longest_notebook_of_the_last_run_starts_first(

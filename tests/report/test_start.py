@@ -123,8 +123,8 @@ def test_before_the_causes_both_sides_are_equal() -> None:
     nothing, cause = start(CAUSE).causes
     assert nothing.name == ""
     count, loss, accuracy = nothing.panels
-    assert {y for _, y in count.bars} == {TOP}
-    for panel in (loss, accuracy):
+    assert {point.split(",")[1] for point in count.lines["changed"].split()} == {"8.0"}
+    for panel in (count, loss, accuracy):
         assert panel.lines["keras"] == panel.lines["changed"]
         assert list(panel.labels) == ["both"]
     assert cause.changes == [
@@ -137,8 +137,10 @@ def test_before_the_causes_both_sides_are_equal() -> None:
 
 def test_a_panel_shows_counts_values_and_nan() -> None:
     count, loss, accuracy = start(CAUSE).causes[1].panels
-    assert [y for _, y in count.bars] == [TOP, (TOP + BOTTOM) / 2, BOTTOM]
-    assert count.words == "0 of 100 weights identical after the last epoch"
+    heights = [float(it.split(",")[1]) for it in count.lines["changed"].split()]
+    assert heights == [TOP, (TOP + BOTTOM) / 2, BOTTOM]
+    words = "Identical weights, of 100: Keras 100, changed 0, after the last epoch"
+    assert count.words == words
     assert loss.lines["changed"].count(",") == 1  # NaN has no point
     assert loss.lines["keras"].count(",") == 2
     assert loss.words == "Loss: Keras 0.250, changed NaN, after the last epoch"

@@ -1,6 +1,7 @@
 """How chapter 09 shows causes: sizes as text, sources without types."""
 
 import math
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,10 @@ def cause(
         for seed, last in enumerate(seeds)
     }
     equal: Any = SimpleNamespace(trained=trained)
-    return Cause("A cause", "a", equal, "start", print, list(effects), of_the_machine)
+    training: Any = None
+    return Cause(
+        "A cause", "a", equal, "start", print, training, [*effects], of_the_machine
+    )
 
 
 def sizes(effect: Effect, *, of_the_machine: bool = False) -> dict[str, str]:
@@ -108,3 +112,28 @@ def test_rounding_is_not_marked_and_comes_last() -> None:
 def test_a_loss_that_changes_more_than_with_another_seed_is_not_marked() -> None:
     effect = Effect(0, 0.1, 0.1, 1, 62.0, 3.0, 5)
     assert "seeds" not in show.cards([cause(effect, seeds=(0.80, 0.84))]).text
+
+
+def named(name: str, *effects: Effect) -> Cause:
+    return replace(cause(*effects), name=name)
+
+
+def test_causes_are_ranked_by_the_loss_then_by_the_weights() -> None:
+    causes = [
+        named("Report", Effect(0, 0, 0, 0, 0, 9.0, 0)),
+        named("Rounding", Effect(0, 0, 1e-8, 1e-7, 3e-8, 0, 0)),
+        named("Order", Effect(0, 0, 0.1, 0.2, 0.02, 1.0, 3)),
+        named("Sum", Effect(0, 0, 7, math.inf, math.inf, 80.0, 9)),
+        named("Weights", Effect(0, 0, 0.1, 0.2, 0, 0, 0)),
+    ]
+    rows = show.ranking(causes).rows
+    names = [re.match(r"\[(\w+)\]", row[0])[1] for row in rows]
+    assert names == ["Sum", "Order", "Weights", "Report", "Rounding"]
+    assert rows[0][1:] == ["NaN", "NaN", "NaN", "80.0"]
+    assert rows[-1][1] == rows[-1][3] == "< 1e-5"
+
+
+def test_near_ties_keep_their_order_in_the_ranking() -> None:
+    one, other = (Effect(0, 0, 0, size, 0.5, 0, 0) for size in (0.2101, 0.2102))
+    rows = show.ranking([named("One", one), named("Two", other)]).rows
+    assert [row[0][:4] for row in rows] == ["[One", "[Two"]

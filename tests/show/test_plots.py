@@ -8,7 +8,7 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from kvt.show import causes, costs, images, plots
+from kvt.show import images, plots
 from kvt.show.plots import Picture
 
 SVG = "http://www.w3.org/2000/svg"
@@ -27,22 +27,6 @@ PROBABILITIES = GENERATOR.dirichlet(np.ones(10), size=12)
 X = GENERATOR.normal(size=(100, 1))
 DENSE = GENERATOR.normal(size=(784, 32))
 KERNELS = GENERATOR.normal(size=(5, 5, 1, 32))
-EFFECTS = {
-    "Sum": {"loss": [300.0, 200.0], "weights": [7.0, np.inf], "accuracy": [80.0, 84.0]},
-    "Order": {"loss": [0.02, 0.03], "weights": [0.1, 0.2], "accuracy": [1.0, 0.0]},
-    "Rounding": {"loss": [0.0, 3e-8], "weights": [1e-8, 1e-7], "accuracy": [0.0, 0.0]},
-    "Report": {"loss": [0.0, 0.0], "weights": [0.0, 0.0], "accuracy": [9.0, 8.0]},
-    "Line": {"loss": [0.3, 0.2], "weights": [0.5, 0.4]},
-}
-MODES = {"eager": 900.0, "graph": 470.0, "epoch": 300.0, "XLA": 2.5}
-MODELS = {
-    f"Model {i}": {
-        "Keras": (42, MODES),
-        "TensorFlow 2": (69, MODES),
-        "TensorFlow 1": (68, {"graph": 56.0}),
-    }
-    for i in range(4)
-}
 
 FIGURES: dict[str, Callable[[], Picture]] = {
     "history": lambda: plots.history(dict.fromkeys(LABELS, RUN)),
@@ -57,8 +41,6 @@ FIGURES: dict[str, Callable[[], Picture]] = {
     "class_weights": lambda: images.class_weights(DENSE[:, :10]),
     "hidden_weights": lambda: images.hidden_weights(DENSE),
     "filters": lambda: images.filters(KERNELS),
-    "causes": lambda: causes.rank(EFFECTS),
-    "speed": lambda: costs.speed(MODELS),
 }
 
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
@@ -387,70 +369,6 @@ def test_confusion_matrix_counts_labels_by_row_and_predictions_by_column():
     assert picture.alt.endswith("the most frequent error is 0 taken for 2.")
     assert "75 %" in picture.alt
     assert data(picture).endswith("0: 1, 0, 1. 1: 0, 1, 0. 2: 0, 0, 1.")
-
-
-def test_causes_are_ranked_by_the_loss_then_by_the_weights():
-    shown = [text for text in texts(causes.rank(EFFECTS)) if text in EFFECTS]
-    # "Rounding" and "Report" change the loss by 1.5e-8 and by 0.
-    assert shown == ["Sum", "Line", "Order", "Rounding", "Report"]
-
-
-def test_causes_are_grouped_in_words_by_what_every_processor_agrees_on():
-    picture = causes.rank(EFFECTS)
-    assert picture.alt == (
-        "The loss changes by 0.1 or more in 2 of 5 causes, and only by rounding in 1."
-    )
-    assert data(picture) == (
-        "Sum, Line change the loss by 0.1 or more. Order change the loss by less. "
-        "Report change the accuracy alone. "
-        "Rounding change both by less than 0.00001, by rounding."
-    )
-
-
-def test_the_ranking_shows_the_medians_of_loss_and_accuracy():
-    shown = texts(causes.rank({"Sum": EFFECTS["Sum"], "Line": EFFECTS["Line"]}))
-    assert {"250", "0.25", "82.0"} <= set(shown)
-
-
-def test_zero_and_nan_have_places_of_their_own():
-    picture = causes.rank(EFFECTS)
-    assert texts(picture).count("0") == 3  # a scale each, and a median
-    assert texts(picture).count("NaN") == 1
-    finite = {"Line": EFFECTS["Line"]}
-    assert "NaN" not in texts(causes.rank(finite))
-    assert not re.search(r"nan|inf\b", picture.svg)
-
-
-def test_speed_has_a_row_for_each_mode_and_tells_lines_and_times():
-    picture = costs.speed({"Line": MODELS["Model 0"]})
-    shown = texts(picture)
-    assert [shown.count(mode) for mode in MODES] == [1, 1, 1, 1]
-    lines = "lines: Keras 42, TensorFlow 2 69, TensorFlow 1 68"
-    assert {"Line", "µs per example", lines, *LABELS} <= set(shown)
-    assert picture.alt == "The shortest time of 1 model: Keras in 1."
-    assert data(picture) == (
-        "Line: Keras 42 lines, 2.5 to 900 µs per example; "
-        "TensorFlow 2 69 lines, 2.5 to 900 µs per example; "
-        "TensorFlow 1 68 lines, 56 µs per example."
-    )
-
-
-def test_models_without_a_mode_have_no_row_for_it():
-    runs = {"Line": {"Keras": (42, {"graph": 5.0})}}
-    assert not {"eager", "epoch", "XLA"} & set(texts(costs.speed(runs)))
-
-
-def test_more_causes_make_a_taller_figure_of_the_same_width():
-    few, many = (
-        causes.rank({f"{i}": EFFECTS["Sum"] for i in range(n)}).svg for n in (3, 30)
-    )
-    (w1, h1), (w2, h2) = (
-        re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups()
-        for svg in (few, many)
-    )
-    assert w1 == w2
-    assert float(w1) == 1080
-    assert float(h2) > float(h1) + 27 * 16
 
 
 def test_zero_weights_are_drawn():

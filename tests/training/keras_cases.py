@@ -16,6 +16,7 @@ import tensorflow as tf
 
 SAME, REJECTED, MORE = "same", "rejected", "only kvt"
 N = 20
+SEED = 7
 Arguments = dict[str, Any]
 
 
@@ -52,11 +53,25 @@ def unknown(n: int = N) -> Any:
     return dataset(n).filter(lambda x, y: True)
 
 
+def reshuffled(n: int = N) -> Any:
+    """Return a Dataset that has another order in each of its iterators."""
+    tf.random.set_seed(SEED)
+    return dataset(n).unbatch().shuffle(n, seed=3).batch(4)
+
+
+def counted(n: int = N) -> Any:
+    return reshuffled(n).apply(tf.data.experimental.assert_cardinality(n // 4))
+
+
 def batches(count: int = 5, *, weights: bool = False) -> Iterator[Any]:
     x, y = line(4 * count).values()
     for i in range(0, len(x), 4):
         weight = (np.ones(4, np.float32) / (i + 1),) if weights else ()
         yield x[i : i + 4], y[i : i + 4], *weight
+
+
+def unweighted() -> Iterator[Any]:
+    return ((*batch, None) for batch in batches())
 
 
 class Numbered(keras.utils.PyDataset):  # type: ignore[misc]
@@ -168,9 +183,9 @@ NOT_ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "a single value": lambda a: np.float32(5),
     "text": lambda a: "x",
     "no rows": lambda a: a[:0],
-    "fewer rows": lambda a: a[:-1],
+    "fewer rows than the other": lambda a: a[:-1],
     "NaN": lambda a: a * np.float32(np.nan),
-    "beyond float32": lambda a: a.astype(float) * 1e300,
+    "values beyond float32": lambda a: a.astype(float) * 1e300,
 }
 
 
@@ -194,11 +209,25 @@ def fit_cases() -> None:
         "`PyDataset`": Numbered,
     }
     streams = {k: lambda v=v: {"x": v(), "y": ...} for k, v in streams.items()}
+    streams |= {
+        "Dataset that reshuffles": lambda: {"x": counted(), "y": ...},
+        "Dataset that reshuffles, of unknown length": lambda: {
+            "x": reshuffled(),
+            "y": ...,
+        },
+    }
     add("x", streams)
+    none = {"generator with `None` as weights": lambda: {"x": unweighted(), "y": ...}}
+    add("x", none)
     lone = {k: v for k, v in streams.items() if "generator" not in k}
-    add("epochs", {f"3, {k}": v for k, v in lone.items()}, epochs=3)
+    add("epochs", {f"3 with a {k}": v for k, v in lone.items()}, epochs=3)
     generators = {k: v for k, v in streams.items() if "generator" in k}
-    add("epochs", {f"3, {k}": v for k, v in generators.items()}, REJECTED, epochs=3)
+    add(
+        "epochs",
+        {f"3 with a {k}": v for k, v in generators.items()},
+        REJECTED,
+        epochs=3,
+    )
     add(
         "y",
         {
@@ -209,7 +238,10 @@ def fit_cases() -> None:
     )
     batch_list = {"list of batches": lambda: {"x": list(batches()), "y": ...}}
     add("x", batch_list, MORE)
-    nothing = {"`None`": None, "alone": lambda: {"x": line()["x"], "y": ...}}
+    nothing = {
+        "`None`": None,
+        "an array without y": lambda: {"x": line()["x"], "y": ...},
+    }
     add("x", nothing, REJECTED, y=...)
     add("batch_size", shown(None, 1, 3, 4, 7, 20, 32, 100), epochs=2)
     add("batch_size", shown(0, -1, 2.5, "4"), REJECTED)
@@ -229,7 +261,7 @@ def fit_cases() -> None:
     add("validation_split", shown(1.0, -0.1, 0.99, 1e-20, "0.2"), REJECTED)
     add(
         "validation_split",
-        {"0.2 of a Dataset": lambda: {"x": dataset(), "y": ...}},
+        {"0.2 with a Dataset": lambda: {"x": dataset(), "y": ...}},
         REJECTED,
         validation_split=0.2,
     )
@@ -243,15 +275,28 @@ def fit_cases() -> None:
         "float64": lambda: (x.astype(float), y.astype(float)),
         "tensors": lambda: (tf.constant(x), tf.constant(y)),
         "Dataset": lambda: dataset(9),
+        "Dataset that reshuffles": lambda: reshuffled(9),
         "`PyDataset`": Numbered,
     }
-    add("validation_data", validation, epochs=2)
+    add("validation_data", validation, epochs=3)
     add("validation_data", {"generator": batches})
-    add("validation_data", {"generator, 2 epochs": batches}, REJECTED, epochs=2)
+    add("validation_data", {"a generator for 2 epochs": batches}, REJECTED, epochs=2)
     add("validation_data", {"list of batches": lambda: list(batches(4))}, MORE)
-    bad = {"x alone": x, "(x,)": (x,), "four parts": (x, y, y, y), "a dict": {"a": x}}
-    bad |= {"fewer y": (x, y[:-1]), "a number": 5, "lists": ([[1.0]], [[1.0]])}
-    bad |= {"other columns": (x[:, :2], y), "endless": lambda: dataset(9).repeat()}
+    bad = {
+        "x without y": x,
+        "(x,)": (x,),
+        "four parts": (x, y, y, y),
+        "a dict": {"a": x},
+    }
+    bad |= {
+        "fewer y": (x, y[:-1]),
+        "a number": 5,
+        "lists of numbers": ([[1.0]], [[1.0]]),
+    }
+    bad |= {
+        "x with other columns": (x[:, :2], y),
+        "an endless Dataset": lambda: dataset(9).repeat(),
+    }
     add("validation_data", bad, REJECTED)
     add("validation_data", {"and validation_split": (x, y)}, validation_split=0.3)
     add("shuffle", shown(True, False, "batch", 1, 0), epochs=3, batch_size=6)
@@ -309,12 +354,14 @@ def fit_cases() -> None:
     )
     add(
         "class_weight",
-        {"and sample_weight": {0: 2.0}},
+        {"beside sample_weight": {0: 2.0}},
         REJECTED,
         y=classes,
         sample_weight=np.ones(N),
     )
-    add("class_weight", {"a list": [1, 2], "empty": {}, "a number": 2}, REJECTED)
+    add(
+        "class_weight", {"a list": [1, 2], "an empty dict": {}, "a number": 2}, REJECTED
+    )
     weights: Arguments = {"(n,)": numbers(N) ** 2, "(n, 1)": numbers(N, 1) ** 2}
     weights |= {"float32": (numbers(N) ** 2).astype("float32")}
     weights |= {"int": np.arange(N), "bool": np.arange(N) > 5, "zeros": np.zeros(N)}
@@ -381,21 +428,21 @@ def fit_cases() -> None:
     )
     add(
         "steps_per_epoch",
-        {"too many": 6, "a rest": 3},
+        {"more than there are": 6, "3 of 5 in each of 2 epochs": 3},
         REJECTED,
         batch_size=4,
         epochs=2,
     )
     add(
         "steps_per_epoch",
-        {"too many, Dataset": lambda: {"x": dataset(), "y": ...}},
+        {"more than a Dataset has": lambda: {"x": dataset(), "y": ...}},
         REJECTED,
         steps_per_epoch=6,
     )
     add("steps_per_epoch", shown(0, -1, 2.5, "2"), REJECTED)
     add(
         "steps_per_epoch",
-        {"None, endless": lambda: {"x": dataset().repeat(), "y": ...}},
+        {"None with an endless Dataset": lambda: {"x": dataset().repeat(), "y": ...}},
         REJECTED,
     )
     both = {"validation_data": lambda: (x, y), "epochs": 2}
@@ -406,7 +453,13 @@ def fit_cases() -> None:
         **both,
         validation_batch_size=2,
     )
-    add("validation_steps", {"too many": 6}, REJECTED, **both, validation_batch_size=2)
+    add(
+        "validation_steps",
+        {"more than there are": 6},
+        REJECTED,
+        **both,
+        validation_batch_size=2,
+    )
     add("validation_steps", shown(0, -1, 1.5), REJECTED, **both)
     add(
         "validation_steps",
@@ -530,9 +583,9 @@ def nested_cases() -> None:
     )
     uneven = nested("tuple")
     uneven["x"] = uneven["x"][0], uneven["x"][1][:-1]
-    add("x", {"two inputs of other lengths": uneven}, REJECTED, model="pair")
+    add("x", {"two inputs of different lengths": uneven}, REJECTED, model="pair")
     other = nested("tuple") | {"sample_weight": {"p": np.ones(N), "q": np.ones(N)}}
-    add("sample_weight", {"nested otherwise": other}, REJECTED, model="pair")
+    add("sample_weight", {"nested unlike y": other}, REJECTED, model="pair")
     each = nested("tuple") | {"sample_weight": (np.arange(N), np.ones(N))}
     add("sample_weight", {"one per output": each}, model="pair")
 
@@ -549,7 +602,7 @@ def evaluate_and_predict_cases() -> None:
             }
 
         add("x", kinds(ARRAYS), method=method)
-        bad = {k: v for k, v in NOT_ARRAYS.items() if k != "fewer rows"}
+        bad = {k: v for k, v in NOT_ARRAYS.items() if k != "fewer rows than the other"}
         add("x", kinds(bad), REJECTED, method=method)
         add("batch_size", shown(None, 1, 3, 7, 20, 50), method=method, y=y)
         add("batch_size", shown(0, -1, 2.5), REJECTED, method=method, y=y)
@@ -568,7 +621,14 @@ def evaluate_and_predict_cases() -> None:
             y=y,
             batch_size=4,
         )
-        add("steps", {"too many": 6}, REJECTED, method=method, y=y, batch_size=4)
+        add(
+            "steps",
+            {"more than there are": 6},
+            REJECTED,
+            method=method,
+            y=y,
+            batch_size=4,
+        )
         add("steps", shown(0, -1, 1.5), REJECTED, method=method, y=y)
         add("callbacks", CALLBACKS, method=method, y=y)
         stop = {"evaluate": "stop_evaluating", "predict": "stop_predicting"}[method]
@@ -586,7 +646,12 @@ def evaluate_and_predict_cases() -> None:
         add("steps", {f"2, {k}": v for k, v in streams.items()}, method=method, steps=2)
         add(
             "steps",
-            {"None, endless": lambda: {"x": dataset().repeat(), "y": ...}},
+            {
+                "None with an endless Dataset": lambda: {
+                    "x": dataset().repeat(),
+                    "y": ...,
+                }
+            },
             REJECTED,
             method=method,
         )
@@ -640,12 +705,13 @@ def counts() -> dict[str, int]:
 def markdown() -> str:
     """Return README's table."""
     lines = [
-        f"| argument | {SAME} | {REJECTED} | {MORE} |",
+        "| argument | same as in Keras | rejected | accepted by kvt only |",
         "| --- | --- | --- | --- |",
     ]
     for (method, argument), row in table().items():
-        rejected, more = ("; ".join(row[kind]) for kind in (REJECTED, MORE))
-        cells = f"{len(row[SAME])} cases", rejected or "–", more or "–"
+        count = len(row[SAME])
+        same = f"{count} case{'s' * (count > 1)}" if count else ""
+        cells = [same, "; ".join(row[REJECTED]), "; ".join(row[MORE])]
         name = f"`{argument}`" if method == "fit" else f"`{argument}` of `{method}`"
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(f"| {name} | {' | '.join(cell or '–' for cell in cells)} |")
     return "\n".join(lines)

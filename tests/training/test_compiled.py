@@ -412,3 +412,21 @@ def test_single_steps_do_not_import_tensorflow() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert run.stdout == "False\n"
+
+
+@pytest.mark.parametrize("kind", ["ragged", "sparse", "of two widths"])
+def test_batches_that_cannot_be_joined_are_rejected_before_the_first_step(
+    kind: str,
+) -> None:
+    total = tf.Variable(0.0)
+
+    @tf.function(autograph=False)
+    def step(x: Any, y: Any) -> dict[str, Any]:
+        return {"loss": total.assign_add(1.0)}
+
+    x, y = np.eye(3, dtype=np.float32), np.ones(3, np.float32)
+    made: Any = {"ragged": tf.RaggedTensor.from_tensor, "sparse": tf.sparse.from_dense}
+    other = made[kind](x) if kind in made else x[:, :2]
+    with pytest.raises(ValueError, match="dense arrays of one shape; convert or pad"):
+        kvt.fit(step, step, [(x, y), (other, y)], steps_per_execution=2, verbose=0)
+    assert total.numpy() == 0

@@ -636,10 +636,10 @@ class Partly:
 
 
 INCOMPLETE = {
-    "no hooks": (object(), r"callbacks\[1\] is a object without set_params; .*derive"),
-    "some hooks": (Partly(), r"is a Partly without on_train_end; it must have all"),
+    "no hooks": (object(), r"callbacks\[1\] is a object without set_model; .*derive"),
+    "some hooks": (Partly(), r"is a Partly without on_train_batch_begin; it must"),
     "a class": (kvt.EarlyStopping, r"is the class EarlyStopping; .*EarlyStopping\(…\)"),
-    "a function": (print, r"is a builtin_function_or_method without set_params"),
+    "a function": (print, r"is a builtin_function_or_method without set_model"),
 }
 
 

@@ -1,6 +1,7 @@
 """How steps are traced: sizes, dtypes, random operations, sources of batches."""
 
 import gc
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -206,6 +207,23 @@ def test_rows_are_cast_to_what_the_step_takes(
         assert result["loss"] == float(total / total.dtype.type(10))
 
 
+@pytest.mark.parametrize("imported", [True, False])
+@pytest.mark.parametrize("dtype", ["float64", "longdouble"])
+def test_floats_are_cast_only_if_keras_is_imported(
+    imported: bool, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not imported:
+        monkeypatch.delitem(sys.modules, "keras")
+    x, seen = np.ones((4, 1), dtype), set()
+
+    def step(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+        seen.update({x.dtype, y.dtype})
+        return {"loss": 0.0}
+
+    kvt.fit(step, step, x, x, verbose=0)
+    assert seen == {np.dtype("float32" if imported else dtype)}
+
+
 def test_a_step_that_fails_says_what_it_was_traced_with() -> None:
     @tf.function(autograph=False)
     def step(x: Any, y: Any) -> dict[str, Any]:
@@ -214,7 +232,7 @@ def test_a_step_that_fails_says_what_it_was_traced_with() -> None:
     x = np.ones((10, 2))
     with pytest.raises(ValueError, match="Dimensions must be equal") as raised:
         kvt.evaluate(step, x, x, batch_size=4)
-    assert "test_step was traced with float32 (4, 2)" in raised.value.__notes__[0]
+    assert "test_step was called with float32 (4, 2)" in raised.value.__notes__[0]
 
 
 # Memory

@@ -1,24 +1,27 @@
 """Find the first place where two versions of a training part, and what causes it."""
 
-import itertools
+import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from kvt.compare.diagnose.catalogue import (
-    ALIKE,
-    CATALOGUE,
-    SMALL,
-    Evidence,
-    residual,
-)
+from kvt.compare.diagnose.catalogue import ALIKE, CATALOGUE
 from kvt.compare.diagnose.keras_side import KerasParts, KerasSide
-from kvt.compare.diagnose.order import split
-from kvt.compare.diagnose.record import Place, Record, Setup, Weights, digest, metrics
-from kvt.compare.diagnose.words import Diagnosis
-from kvt.compare.parity import ulps
+from kvt.compare.diagnose.record import (
+    SMALL,
+    Place,
+    Record,
+    Setup,
+    digest,
+    distance,
+    metrics,
+    same,
+)
+from kvt.compare.diagnose.switches import Evidence
+from kvt.compare.diagnose.words import Diagnosis, link
+from kvt.compare.parts import Weights
 from kvt.data import Array
 from kvt.data.quietly import quiet
 from kvt.training import loop
@@ -28,11 +31,16 @@ with quiet():
     import tensorflow as tf
 
 Fit = Callable[..., Any]
+UNFIT = TypeError, ValueError, AttributeError, RuntimeError, tf.errors.OpError
 
 
 @dataclass(frozen=True)
 class Port:
-    """Your version: its steps, and the variables that hold the model's weights."""
+    """Your version: its steps, and the variables that hold the model's weights.
+
+    The train step may also return "outputs", those of the model, and "gradients", a
+    list in the order of the trainable weights: then they are compared, too.
+    """
 
     train_step: Step
     test_step: Step
@@ -44,58 +52,68 @@ class _Search:
     """The search for causes: what is found so far, and how many trainings are left."""
 
     side: KerasSide
-    setup: Setup
     budget: int
+    verbose: int
     parts: KerasParts = field(default_factory=KerasParts)
     found: list[str] = field(default_factory=list)
-    detail: str = ""  # of the first difference
+    ladder: tuple[tuple[str, str], ...] = ()  # the first comparison
 
     def run(self, theirs: Record) -> tuple[Place | None, list[str], str | None]:
         """Return where Keras and the port part, the causes' candidates, the proof."""
-        mine = self.side.train(self.parts, theirs)
+        mine = self._train("as compiled", self.parts, detailed=bool(theirs.details))
         first = place = mine.parts(theirs)
-        rows = len(split(self.setup)[0])
-        if place is not None and rows % self.setup.batch_size == 0:
-            # Keras declares the size of its batches if all of them are full.
-            parts = replace(self.parts, declared=self.setup.batch_size)
-            other = self.side.train(parts, theirs)
+        setup = self.side.setup
+        if place is not None and len(setup.split()[0]) % setup.batch_size == 0:
+            # A port's steps may not know the size of full batches, as Keras's do.
+            parts = self.parts.changed(declared=False)
+            other = self._train("batches of any size", parts)
             if (there := other.parts(theirs)) is None or there > place:
                 self.parts, mine, first, place = parts, other, there, there
-        if place is not None:
-            self.detail = _detail(mine, theirs, place, self.side.compiled)
+        _check_finite(mine, theirs)
+        names = [self.side.compiled.weights[at].path for at in self.side.listed]
+        self.ladder = tuple(_rungs(mine, theirs, names))
         while place is not None:
-            seen = Evidence(self.setup, self.side, mine, theirs, place)
+            seen = Evidence(self.side, mine, theirs, place)
             equal, better, close = self._try(seen)
             if equal:
                 self.found.append(equal[0])
                 return first, equal, "exact"
             if better is None:
-                if close:
-                    self.found.append(close[0])
+                self.found += close[:1]
                 return first, close, "consistent" if close else None
             name, self.parts, mine, place = better
             self.found.append(name)
         return first, [], "exact" if self.found else None
 
+    def _train(self, name: str, *given: Any, **options: Any) -> Record:
+        if self.verbose:
+            count = f"experiment {self.side.trainings + 1} of at most {self.budget}"
+            print(f"\r{count}: {name:28}", end="", file=sys.stderr, flush=True)
+        return self.side.train(*given, **options)
+
     def _try(self, seen: Evidence) -> Any:
-        """Switch on one suspect after another; return what each led to."""
+        """Switch on one cause after another; return what each led to."""
         equal: list[str] = []
         close: list[str] = []
         better: Any = None
+        base = self.parts
         for name in _suspects(seen):
             like = any({name, *equal} <= group for group in ALIKE)
             if name in self.found or (equal and not like):
                 continue
-            for parts in CATALOGUE[name].switch(self.parts, seen):
+            for change in CATALOGUE[name].switch(seen):
                 if self.side.trainings >= self.budget:
                     return equal, better, close
+                parts = base.changed(**change)
                 try:
-                    mine = self.side.train(parts, seen.theirs)
-                except (TypeError, ValueError, tf.errors.OpError):
+                    mine = self._train(name, parts, seen.theirs)
+                except UNFIT:
                     break  # a switch that does not fit this model
                 place = mine.parts(seen.theirs)
                 if place is None:
                     equal.append(name)
+                    if len(equal) == 1:
+                        self.parts = parts
                     break
                 if place > (better[3] if better else seen.place):
                     better = name, parts, mine, place
@@ -104,41 +122,45 @@ class _Search:
         return equal, better, close
 
 
-def _detail(mine: Record, theirs: Record, place: Place, model: Any) -> str:
-    """Describe a difference: of which numbers it is, and how large."""
-    if place.name == "metrics":
-        return ", ".join(metrics(mine, theirs))
-    if place.name in ("inputs", "order") or place.step >= len(mine.losses):
-        return "other batches"
-    if place.name == "loss":
-        one, two = (float(record.losses[place.step]) for record in (mine, theirs))
-        return f"{one:.4g} in Keras, {two:.4g} in the port"
-    pairs = mine.start, theirs.start
-    if place.step >= 0:
-        pairs = mine.kept.get(place.step, []), theirs.kept.get(place.step, [])
-    found = []
-    for weight, a, b in zip(model.weights, *pairs, strict=False):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            return f"{weight.path} is {a.dtype} {a.shape}, not {b.dtype} {b.shape}"
-        if a.dtype in (np.float32, np.float64) and not np.array_equal(a, b):
-            size = float(np.abs(a - b).max())
-            found.append((size, weight.path, int(ulps(a, b).max())))
-    if not found:
-        return "a weight changed between two steps"
-    size, path, steps = max(found)
-    return f"{path} by up to {size:.3g} ({steps:,} ulp)"
+def _suspects(seen: Evidence) -> list[str]:
+    """Return the causes that can show where the two sides part, the likeliest first."""
+    rungs = {k: it.rungs for k, it in CATALOGUE.items() if seen.place.name in it.rungs}
+
+    def unlikely(name: str) -> tuple[bool, bool]:
+        first = rungs[name].startswith(seen.place.name)
+        return ("rounding" in rungs[name]) != seen.rounding, not first
+
+    return sorted(rungs, key=unlikely)
 
 
 def _close(mine: Record, place: Place, seen: Evidence) -> bool:
     """Whether a switch left only rounding where there was more than that."""
     same_step = place.step == seen.place.step and not seen.rounding
-    return same_step and residual(mine, seen.theirs, place.step) < SMALL
+    return same_step and mine.residual(seen.theirs, place.step) < SMALL
 
 
-def _suspects(seen: Evidence) -> list[str]:
-    """Return the causes that can show where the two sides part, the likeliest first."""
-    fitting = [k for k, it in CATALOGUE.items() if seen.place.name in it.rungs.split()]
-    return sorted(fitting, key=lambda name: CATALOGUE[name].rounding != seen.rounding)
+def _rungs(mine: Record, theirs: Record, names: list[str]) -> Any:
+    """Yield what each rung of the ladder compares, and what differs there."""
+    yield "start", distance(names, mine.start, theirs.start)
+    pairs = list(zip(mine.batches, theirs.batches, strict=False))
+    shapes = [" and ".join(str(a.shape) for a in batch) for batch in pairs[0]]
+    told = f"{shapes[0]} in Keras, {shapes[1]} in the port"
+    yield "first batch", "same shapes" if shapes[0] == shapes[1] else told
+    one, two = (np.asarray(record.losses[0], "f4") for record in (mine, theirs))
+    for kind in mine.details.keys() & theirs.details.keys():
+        labels = names if kind == "gradients" else [kind]
+        yield kind, distance(labels, mine.details[kind], theirs.details[kind])
+    told = f"{one:.7g} in Keras, {two:.7g} in the port"
+    yield "first loss", "same bits" if same(one, two) else told
+    yield "first update", distance(names, mine.kept[0], theirs.kept[0])
+    differ = [i for i, (a, b) in enumerate(pairs) if not all(map(np.array_equal, a, b))]
+    told = f"{len(mine.batches)} in Keras, {len(theirs.batches)} in the port"
+    at = f"; number {differ[0] + 1} is the first that differs" if differ else ""
+    yield "batches", f"{told}{at}"
+    yield "last weights", distance(names, mine.last, theirs.last)
+    if mine.history and theirs.history:
+        other = ", ".join(metrics(mine, theirs))
+        yield "metrics", f"{other} differ" if other else "equal, at most rounding"
 
 
 def diagnose(
@@ -154,6 +176,7 @@ def diagnose(
     class_weight: Mapping[int, float] | None = None,
     fit: Fit | None = None,
     budget: int = 60,
+    verbose: int = 1,
 ) -> Diagnosis:
     """Find where a port and a compiled Keras model part, and prove the cause.
 
@@ -161,41 +184,43 @@ def diagnose(
     order of `model.get_weights()`; it is called once for each training of your version.
     `x` (n, …) and `y` (n, …) are arrays. `fit(train_step, test_step, x, y, batch_size,
     epochs, validation_split, seed)` is your own loop, which returns its history as a
-    dict of lists by epoch; without it, `kvt.fit` drives the steps. At most `budget`
-    trainings of Keras are run. The model is left as it was.
+    dict of lists by epoch; without it, `kvt.fit` drives the steps. `class_weight` is
+    what Keras gets; your steps weigh their examples themselves. At most `budget`
+    trainings of Keras are run; `verbose` 1 shows them. The model is left as it was.
 
     Raises TypeError or ValueError for a model that is not compiled or built, for a port
-    that returns no `Port`, and for steps that change no variable.
+    that returns no `Port`, for steps that change no variable, and for a loss that is
+    not finite from the start.
     """
     _check(model)
-    setup = Setup(
-        np.asarray(x),
-        np.asarray(y),
-        batch_size,
-        epochs,
-        validation_split,
-        seed,
-        class_weight,
-    )
+    numbers = batch_size, epochs, validation_split, seed, class_weight
+    setup = Setup(np.asarray(x), np.asarray(y), *numbers)
     side = KerasSide(model, setup)
     best: Diagnosis | None = None
-    for mapping in _mappings(port, side.weights):
+    for mapping in _mappings(port, side.weights, [w.path for w in model.weights]):
+        side.listed = [at for at, _, _ in mapping.places]
         theirs = _record(port, side.weights, setup, fit, mapping)
-        search = _Search(side, setup, budget)
+        search = _Search(side, budget, verbose)
         place, candidates, proof = search.run(theirs)
-        found = candidates or search.found
-        named = {CATALOGUE[name].heading: None for name in found} | {"": None}
-        del named[""]
+        if verbose:
+            print("\r" + " " * 72, end="\r", file=sys.stderr, flush=True)
+        named = [*search.found, *candidates]
+        fixes = [link(CATALOGUE[name].fix) for name in named]
+        notes = [*mapping.notes, *search.parts.told]
+        if place is None and len(theirs.after) == 1:
+            notes.append("one step was compared; several causes show only after more")
+        if place is not None and proof != "exact" and side.trainings >= budget:
+            notes.append(f"the budget of {budget} experiments ended the search")
         one = Diagnosis(
-            place.name if place else None,
-            place.step if place else -1,
-            search.detail,
-            tuple(search.found),
-            tuple(candidates),
-            proof,
-            tuple(named),
-            mapping.told,
-            side.trainings,
+            first=place.name if place else None,
+            step=place.step if place else -1,
+            ladder=search.ladder,
+            causes=tuple(search.found),
+            candidates=tuple(candidates),
+            proof=proof,
+            fixes=tuple(dict.fromkeys(fixes)),
+            notes=tuple(notes),
+            experiments=side.trainings,
         )
         if place is None or proof == "exact":
             return one
@@ -217,17 +242,25 @@ def _check(model: Any) -> None:
         )
 
 
+def _check_finite(mine: Record, theirs: Record) -> None:
+    if not np.isfinite([mine.losses[0], theirs.losses[0]]).any():
+        raise ValueError(
+            f"the loss of the first batch is {mine.losses[0]} in Keras and "
+            f"{theirs.losses[0]} in the port; one of them must be finite; check x and "
+            "y for wrong scales, and the initial weights"
+        )
+
+
 @dataclass(frozen=True)
 class _Mapping:
-    """Which of the port's variables holds which weight, and whether transposed."""
+    """Which weight is in which of the port's variables, and whether transposed."""
 
-    places: tuple[tuple[int, bool], ...]
-    told: str = ""
+    places: tuple[tuple[int, int, bool], ...]  # weight, variable, transposed
+    notes: tuple[str, ...] = ()
 
     def read(self, variables: Sequence[Any]) -> Weights:
-        values = [value(variables[at]) for at, _ in self.places]
-        turned = (turn for _, turn in self.places)
-        return [v.T if t else v for v, t in zip(values, turned, strict=True)]
+        values = ((value(variables[at]), turned) for _, at, turned in self.places)
+        return [array.T if turned else array for array, turned in values]
 
 
 def value(variable: Any) -> Array:
@@ -235,38 +268,45 @@ def value(variable: Any) -> Array:
     return np.array(variable.numpy() if hasattr(variable, "numpy") else variable)
 
 
-def _mappings(port: Any, weights: Weights) -> list[_Mapping]:
+def _mappings(port: Any, weights: Weights, names: list[str]) -> list[_Mapping]:
     """Find the weights among the port's variables: as listed, then by their values."""
     probe = np.random.default_rng(0)
     marked = [probe.standard_normal(w.shape).astype(w.dtype) for w in weights]
-    made = _made(port, marked)
-    values = [value(v) for v in made.variables]
-    found = []
-    if [v.shape for v in values[: len(weights)]] == [w.shape for w in weights]:
-        found.append(_Mapping(tuple((i, False) for i in range(len(weights)))))
-    places = []
-    for mark in marked:
-        for turn, at in itertools.product((False, True), range(len(values))):
-            seen = values[at].T if turn else values[at]
-            if seen.shape == mark.shape and np.array_equal(
-                seen.astype(mark.dtype), mark
-            ):
-                places.append((at, turn))
-                break
-    if len(places) == len(weights) and tuple(places) not in [m.places for m in found]:
-        turned = [str(i) for i, (_, turn) in enumerate(places) if turn]
-        told = f"weights {', '.join(turned)} are stored transposed" if turned else ""
-        if [at for at, _ in places] != list(range(len(weights))):
-            told = " and ".join(filter(None, (told, "variables are in another order")))
-        found.append(_Mapping(tuple(places), told))
+    values = [value(v) for v in _made(port, marked).variables]
+    listed = [(at, at, False) for at in range(min(len(weights), len(values)))]
+    fits = len(values) >= len(weights) and all(
+        values[at].shape == weights[at].shape for at, _, _ in listed
+    )
+    by_value = [
+        (number, at, turned)
+        for number, mark in enumerate(marked)
+        for at, array in enumerate(values)
+        for turned in (False, True)[: array.ndim]
+        if np.array_equal(array.T if turned else array, mark)
+    ]
+    found = [_Mapping(tuple(listed))] if fits else []
+    every = len(by_value) == len(weights) and by_value != listed
+    if by_value and (every or not fits):
+        found.append(_Mapping(tuple(by_value), tuple(_storage(by_value, names))))
     if not found:
-        shapes = ", ".join(str(v.shape) for v in values)
+        given = ", ".join(str(v.shape) for v in values) or "(none)"
         raise ValueError(
-            f"the port's variables have shapes {shapes or '(none)'}; they must hold "
-            f"the model's weights, {', '.join(str(w.shape) for w in weights)}; list "
-            "them in Port(…, variables) in the order of model.get_weights()"
+            f"the port's variables have shapes {given}; they must hold the model's "
+            f"weights, {', '.join(str(w.shape) for w in weights)}; list them in "
+            "Port(…, variables) in the order of model.get_weights()"
         )
     return found
+
+
+def _storage(places: list[tuple[int, int, bool]], names: list[str]) -> Any:
+    """Yield what is unlike Keras in how the port stores the weights."""
+    if turned := [names[i] for i, _, turned in places if turned]:
+        yield f"the port stores {', '.join(turned)} transposed"
+    if [at for _, at, _ in places] != sorted(at for _, at, _ in places):
+        yield "the port lists its variables in another order"
+    held = {i for i, _, _ in places}
+    if rest := [name for i, name in enumerate(names) if i not in held]:
+        yield f"the port has no variable for {', '.join(rest)}: they are not compared"
 
 
 def _made(port: Any, weights: Weights) -> Port:
@@ -290,8 +330,8 @@ def _record(
         arrays = [np.asarray(part) for part in batch]
         record.begin(arrays[0], arrays[1], mapping.read(made.variables))
         logs = made.train_step(*batch)
-        record.end(logs["loss"], mapping.read(made.variables))
-        return logs
+        record.end(logs, mapping.read(made.variables))
+        return {k: v for k, v in logs.items() if k not in ("outputs", "gradients")}
 
     options: dict[str, Any] = dict(zip(Setup._fields[2:6], setup[2:6], strict=True))
     given: Any = train_step, made.test_step, setup.x, setup.y
@@ -310,7 +350,8 @@ def _record(
             "the loop called no train step; it must call the one that it was given; "
             "use the arguments of fit, not the port's own steps"
         )
-    if {*record.after} == {digest(record.start)}:
+    still = {*record.after} == {digest(record.start)}
+    if still and np.isfinite(record.losses[0]):  # NaN would stay as it is, too
         raise ValueError(
             "the train step changed none of the variables; training must update them; "
             "list the variables that the step updates in Port(…, variables)"

@@ -1,4 +1,4 @@
-"""What one side of a pair did: its weights, batches and losses, step by step."""
+"""What one side of a pair did, step by step, and where two sides part."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kvt.compare.parity import ulps
+from kvt.compare.parts import Rows, Weights, tail
 from kvt.data import Array
 
-Weights = list[Array]
-Rows = NDArray[np.int64]
 KEPT = 256 * 1024**2  # bytes of weights that are kept, besides those of the first step
+SMALL = 1e-4  # of a step's update: smaller differences are rounding
 # Where two sides can part, in the order in which a training meets it.
 RUNGS = (
     *("start", "inputs", "order", "forward", "loss", "gradients", "update"),
@@ -31,6 +31,11 @@ class Setup(NamedTuple):
     seed: int
     class_weight: Mapping[int, float] | None
 
+    def split(self) -> tuple[Rows, Rows]:
+        """Return the rows that Keras trains on, and those that it validates on."""
+        n, share = len(self.x), self.validation_split
+        return tail(n, share, self.seed) if share else (np.arange(n), np.arange(0))
+
 
 class Place(NamedTuple):
     """A step, counted from 0, and the rung of the ladder on which two sides part."""
@@ -45,19 +50,6 @@ class Place(NamedTuple):
 
 
 @dataclass
-class Epoch:
-    """The metrics of each step of an epoch, and its number of examples."""
-
-    steps: list[dict[str, Array]] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-
-    def add(self, logs: dict[str, Array], size: int) -> None:
-        """Add a step."""
-        self.steps.append(logs)
-        self.sizes.append(size)
-
-
-@dataclass
 class Record:
     """One side's training. Weights are kept as digests, and in full while they fit."""
 
@@ -65,9 +57,11 @@ class Record:
     batches: list[tuple[Array, Array]] = field(default_factory=list)
     before: list[bytes] = field(default_factory=list)  # digests before each step
     after: list[bytes] = field(default_factory=list)  # and after it
-    losses: list[Any] = field(default_factory=list)
+    losses: list[Array] = field(default_factory=list)
     kept: dict[int, Weights] = field(default_factory=dict)  # by step, after it
+    last: Weights = field(default_factory=list)  # after the last step
     history: list[dict[str, float]] = field(default_factory=list)  # by epoch
+    details: dict[str, Weights] = field(default_factory=dict)  # the first step's
     complete: bool = True  # whether the training reached its end
     _bytes: int = 0
 
@@ -76,13 +70,39 @@ class Record:
         self.batches.append((x, y))
         self.before.append(digest(weights))
 
-    def end(self, loss: Any, weights: Weights) -> None:
-        """Note what a step left."""
-        self.losses.append(np.asarray(loss))
+    def end(self, logs: Mapping[str, Any], weights: Weights) -> None:
+        """Note what a step returned and left."""
+        if not self.after:
+            kinds = [kind for kind in ("outputs", "gradients") if kind in logs]
+            for kind in kinds:
+                given = (
+                    logs[kind] if isinstance(logs[kind], list | tuple) else [logs[kind]]
+                )
+                self.details[kind] = [np.asarray(value) for value in given]
+        self.losses.append(np.asarray(logs["loss"]))
         self.after.append(digest(weights))
+        self.last = weights
         self._bytes += sum(array.nbytes for array in weights)
         if len(self.after) == 1 or self._bytes < KEPT:
             self.kept[len(self.after) - 1] = weights
+
+    def weights_before(self, step: int) -> Weights:
+        """Return the weights before a step."""
+        return self.kept.get(step - 1, self.start) if step else self.start
+
+    def residual(self, other: "Record", step: int) -> float:
+        """Return the largest difference after a step, relative to the step's update."""
+        if step not in self.kept or step not in other.kept:
+            return np.inf
+        found = 0.0
+        sides = self.kept[step], other.kept[step], self.weights_before(step)
+        for a, b, old in zip(*sides, strict=True):
+            if a.shape != b.shape or not np.isfinite([np.sum(a), np.sum(b)]).all():
+                return np.inf
+            if a.size and a.dtype.kind == "f":
+                size = max(np.abs(a - old).max(), np.abs(a).max() * 1e-6)
+                found = max(found, float(np.abs(a - b).max() / (size or 1.0)))
+        return found
 
     def agrees(self, other: "Record") -> bool:
         """Whether the last step received and left the same bits as the other side's."""
@@ -95,13 +115,20 @@ class Record:
             return "update"  # weights changed outside of a step
         if self.after[step] == other.after[step]:
             return None
-        (x, y), (their_x, their_y) = self.batches[step], other.batches[step]
-        if not same_values(x, their_x) or not same_values(y, their_y):
-            return (
-                "order" if same_kind(x, their_x) and same_kind(y, their_y) else "inputs"
-            )
-        one, two = (np.asarray(r.losses[step], "float32") for r in (self, other))
-        return "update" if one.tobytes() == two.tobytes() else "loss"
+        one, two = self.batches[step], other.batches[step]
+        if not all(map(np.array_equal, one, two)):  # in whatever dtype
+            kinds = [[(a.shape[1:], a.dtype) for a in batch] for batch in (one, two)]
+            return "order" if kinds[0] == kinds[1] else "inputs"
+        if step == 0 and self._differs_in("outputs", other):
+            return "forward"
+        if not same(*(np.asarray(r.losses[step], "f4") for r in (self, other))):
+            return "loss"
+        differs = step == 0 and self._differs_in("gradients", other)
+        return "gradients" if differs else "update"
+
+    def _differs_in(self, kind: str, other: "Record") -> bool:
+        one, two = (record.details.get(kind, []) for record in (self, other))
+        return bool(one and two) and digest(one) != digest(two)
 
     def parts(self, other: "Record") -> Place | None:
         """Return the first place where this side and the other's differ; None if none.
@@ -123,17 +150,22 @@ class Record:
         return None
 
 
-def metrics(one: Record, other: Record) -> list[str]:
-    """Name the metrics that differ in any epoch by more than rounding."""
+def metrics(one: Record, other: Record, rtol: float = 2e-5) -> list[str]:
+    """Name the metrics that differ in any epoch, by default by more than rounding."""
     names = {name for logs in one.history for name in logs}
     return sorted(
         name
         for name in names
         if any(
-            name in b and not np.isclose(a[name], b[name], rtol=2e-5, atol=1e-7)
+            name in b and not np.isclose(a[name], b[name], rtol, rtol / 200, True)
             for a, b in zip(one.history, other.history, strict=False)
         )
     )
+
+
+def same(a: Array, b: Array) -> bool:
+    """Whether two arrays have the same dtype, shape and bits."""
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def digest(weights: Weights) -> bytes:
@@ -145,11 +177,43 @@ def digest(weights: Weights) -> bytes:
     return found.digest()
 
 
-def same_values(a: Array, b: Array) -> bool:
-    """Whether two batches hold the same numbers, in whatever dtype."""
-    return a.shape == b.shape and bool(np.array_equal(a, b))
+def distance(names: list[str], one: Weights, two: Weights) -> str:
+    """Describe by how much two lists of arrays differ."""
+    found = []
+    for name, a, b in zip(names, one, two, strict=False):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return f"{name} is {a.dtype} {a.shape}, not {b.dtype} {b.shape}"
+        if a.dtype in (np.float32, np.float64) and not np.array_equal(a, b):
+            size, most = float(np.abs(a - b).max()), float(np.abs(a).max())
+            found.append((size, name, size / most if most else np.inf, ulps(a, b)))
+    if not found:
+        return "same bits"
+    size, name, relative, steps = max(found, key=lambda each: each[0])
+    others = f"; {len(found)} of {len(one)} arrays differ" if len(one) > 1 else ""
+    return (
+        f"{name} by up to {size:.3g} ({relative:.1g} of its largest value, "
+        f"{int(steps.max()):,} ulp){others}"
+    )
 
 
-def same_kind(a: Array, b: Array) -> bool:
-    """Whether two batches could hold the same examples, in another order."""
-    return a.shape[1:] == b.shape[1:] and a.dtype == b.dtype
+def port_rows(setup: Setup, theirs: Record) -> tuple[list[list[Rows]], Rows]:
+    """Find the rows in the port's batches, by epoch; [] if they are not rows of x.
+
+    Also returns the first row (n,) that equals each row: this row stands for all equal
+    ones.
+    """
+    numbers: dict[bytes, int] = {}
+
+    def rows(examples: Array) -> Rows:
+        values = map(bytes, np.ascontiguousarray(examples))
+        return np.array([numbers.setdefault(v, len(numbers)) for v in values], "i8")
+
+    same = rows(setup.x.astype(theirs.batches[0][0].dtype))
+    first, known = np.unique(same, return_index=True)[1], len(numbers)
+    found = [rows(x) for x, _ in theirs.batches]
+    if len(numbers) > known or len(found) % setup.epochs:
+        return [], first[same]
+    steps = len(found) // setup.epochs
+    batches = [first[number] for number in found]
+    starts = range(0, len(found), steps)
+    return [batches[start : start + steps] for start in starts], first[same]

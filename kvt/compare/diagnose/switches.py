@@ -1,191 +1,365 @@
-"""What a cause changes on Keras's side: losses, layers, optimizers, metrics."""
+"""What each cause changes on Keras's side.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+A switch is a function of the evidence. It gives changes of `KerasParts`, one for each
+variant to try, or none if the cause cannot be what is seen.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import lgamma, log
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
-from kvt.compare.diagnose.keras_side import KerasParts, KerasSide, bias_by_plus
-from kvt.compare.diagnose.record import Weights
+from kvt import data
+from kvt.compare.diagnose.keras_side import KerasSide
+from kvt.compare.diagnose.record import SMALL, Place, Record, port_rows
+from kvt.compare.parts import Rows, cut, example_order
 from kvt.data.quietly import quiet
+from kvt.data.releases import keras_before
 
 with quiet():
     import keras
     import tensorflow as tf
+    from keras.src.backend.tensorflow import numpy as keras_numpy
+    from keras.src.losses.losses import LossFunctionWrapper
 
-__all__ = ["bias_by_plus"]
+Change = dict[str, Any]
+Changes = Iterable[Change]
 Tensor = Any  # TensorFlow ships no types
-Change = Callable[..., Any]
 
 
-def name_of_loss(model: Any) -> str:
-    """Return the compiled loss's name: "categorical_crossentropy"."""
-    loss = model.loss
-    name = loss if isinstance(loss, str) else getattr(loss, "name", "")
-    return str(name or getattr(loss, "__name__", ""))
+@dataclass(frozen=True)
+class Evidence:
+    """What both sides did up to the place where they part."""
+
+    side: KerasSide
+    mine: Record  # Keras's
+    theirs: Record  # the port's
+    place: Place
+
+    @property
+    def rounding(self) -> bool:
+        """Whether the step where they part left almost the same weights."""
+        return self.mine.residual(self.theirs, self.place.step) < SMALL
+
+    def option(self, name: str) -> Any:
+        """Return an argument of the user's optimizer; None if it has no such one."""
+        return self.side.compiled.optimizer.get_config().get(name)
+
+    def has_loss(self, *endings: str) -> bool:
+        """Whether the name of the compiled loss ends in one of these."""
+        loss = self.side.compiled.loss
+        given = loss if isinstance(loss, str) else getattr(loss, "name", None)
+        return str(given or getattr(loss, "__name__", "")).endswith(endings)
 
 
-def summed(side: KerasSide, y: Tensor, y_pred: Tensor, weight: Tensor) -> Tensor:
-    """Compute the compiled loss times the number of examples."""
-    return side.loss(y, y_pred, weight) * tf.cast(tf.shape(y_pred)[0], y_pred.dtype)
+def having(model: Any, attribute: str) -> list[Any]:
+    """Return the layers of a model that have an attribute."""
+    return [it for it in model._flatten_layers() if hasattr(it, attribute)]
 
 
-def over(size: int) -> Change:
-    """Divide the sum of the losses by the size of a full batch."""
-    return lambda *given: summed(*given) / size
+def when(condition: Callable[[Evidence], Any], *changes: Change) -> Any:
+    """Make these changes, one at a time, if a condition holds."""
+    return lambda seen: changes if condition(seen) else ()
 
 
-def broadcast(formula: Change) -> Change:
-    """Compare every target with every prediction."""
-
-    def loss(_: Any, y: Tensor, y_pred: Tensor, weight: Tensor) -> Tensor:
-        return tf.reduce_mean(formula(tf.reshape(y, [-1]) - y_pred))
-
-    return loss
+# --- start, inputs and order ----------------------------------------------------------
 
 
-def by_logits(formula: Change) -> Change:
-    """Compute a cross-entropy from the logits by another formula."""
+def at_start(alike: Callable[..., bool]) -> Any:
+    """Start Keras from the port's weights, if both starts are alike."""
 
-    def loss(_: Any, y: Tensor, y_pred: Tensor, weight: Tensor) -> Tensor:
-        logits: Any = getattr(y_pred, "_keras_logits", y_pred)
-        if y.shape[-1] != logits.shape[-1]:  # sparse targets
-            labels = tf.cast(tf.reshape(y, [-1]), "int32")
-            y = tf.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
-        losses = formula(y, logits)
-        return tf.reduce_mean(losses if weight is None else losses * weight)
+    def switch(seen: Evidence) -> Changes:
+        mine, theirs = seen.mine.start, seen.theirs.start
+        kinds = [[(a.shape, a.dtype) for a in side] for side in (mine, theirs)]
+        if kinds[0] == kinds[1] and alike(mine, theirs):
+            given = dict(zip(seen.side.listed, theirs, strict=True))
+            yield {"start": lambda own: [given.get(i, w) for i, w in enumerate(own)]}
 
-    return loss
-
-
-def twice(y: Tensor, z: Tensor) -> Tensor:
-    """Apply the softmax twice."""
-    return tf.nn.softmax_cross_entropy_with_logits(y, tf.nn.softmax(z))
+    return switch
 
 
-def log_of_softmax(y: Tensor, z: Tensor) -> Tensor:
-    """Take the logarithm of the softmax."""
-    return -tf.reduce_sum(y * tf.math.log(tf.nn.softmax(z)), axis=-1)
+def transposed(mine: Any, theirs: Any) -> bool:
+    """Tell whether the other arrays are these, some of them transposed."""
+    pairs = zip(mine, theirs, strict=True)
+    return all(np.array_equal(a, b) or np.array_equal(a.T, b) for a, b in pairs)
 
 
-def clipped(y: Tensor, z: Tensor) -> Tensor:
-    """Clip the probabilities first."""
-    p = tf.clip_by_value(tf.nn.softmax(z), 1e-7, 1 - 1e-7)
-    return -tf.reduce_sum(y * tf.math.log(p), axis=-1)
+def reordered(mine: Any, theirs: Any) -> bool:
+    """Tell whether the other arrays are these in another order."""
+    return sorted(a.tobytes() for a in mine) == sorted(b.tobytes() for b in theirs)
 
 
-def log_softmax(y: Tensor, z: Tensor) -> Tensor:
-    """Use the stable log-softmax."""
-    return -tf.reduce_sum(y * tf.nn.log_softmax(z), axis=-1)
+def parts_in_float64(seen: Evidence) -> Changes:
+    """Compute in float64 if the port starts from float64 arrays."""
+    dtypes = {a.dtype for a in seen.theirs.start if a.dtype.kind == "f"}
+    if dtypes == {np.dtype("f8")} and isinstance(seen.option("learning_rate"), float):
+        rate = float(f"{seen.option('learning_rate'):.7g}")  # not rounded to float32
+        yield {
+            "model": _in_float64,
+            "dtype": "float64",
+            "optimizer": optimizer_arguments(learning_rate=rate),
+        }
 
 
-def random_layers(model: Any) -> list[Any]:
-    """Return the layers that act by chance in training."""
-    return [it for it in model._flatten_layers() if hasattr(it, "seed_generator")]
+def _in_float64(model: Any) -> Any:
+    """Build the model again, in float64."""
+    double = model.to_json().replace('"float32"', '"float64"')
+    return keras.models.model_from_json(double)
 
 
-def averages(model: Any) -> list[Any]:
-    """Return the layers that keep moving averages."""
-    kind = keras.layers.BatchNormalization
-    return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+def other_scales(seen: Evidence) -> Changes:
+    """Multiply and divide the inputs by 255."""
+    if seen.side.setup.x.dtype.kind == "f" and not seen.rounding:
+        for factor in (np.float32(255), 1 / np.float32(255)):
+            told = f"the port's inputs are {factor:.4g} times x"
+            yield {"inputs": partial(np.multiply, factor), "told": told}
+
+
+def rule_of_order(name: str) -> Any:
+    """Train Keras on the port's batches, if this cause orders them so."""
+
+    def switch(seen: Evidence) -> Changes:
+        epochs, same = port_rows(seen.side.setup, seen.theirs)
+        if epochs and _cause_of_order(seen, epochs, same) == name:
+            tail = seen.side.setup.split()[1]
+            seen_rows = np.concatenate([rows for epoch in epochs for rows in epoch])
+            rest = np.setdiff1d(np.arange(len(same)), seen_rows)
+            held_back = tail if np.isin(tail, rest).all() else rest
+            yield {
+                "split": lambda setup: (np.arange(len(same)), held_back),
+                "batches": lambda setup, n, epoch: epochs[epoch],
+            }
+
+    return switch
+
+
+def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str:
+    """Name the cause of an order that is not Keras's; "" if it is not known."""
+    setup = seen.side.setup
+    rows, size = same[setup.split()[0]], setup.batch_size
+    n, orders = len(rows), [np.concatenate(epoch) for epoch in epochs]
+    first, mine = orders[0], rows[example_order(n, setup.seed)]
+    stored = {np.sort(batch).tobytes() for batch in cut(rows, size)}
+    counts = [np.bincount(order, minlength=len(same)) for order in (*orders, rows)]
+    if not np.isin(first, rows).all():  # or first training, then the held-back rows
+        return "" if np.isin(first[:n], rows).all() else "random_split"
+    if any((count > counts[-1]).any() for count in counts[:-1]):
+        return "with_replacement"
+    if len(first) == n // size * size < n and np.array_equal(first, mine[: len(first)]):
+        return "last_batch_dropped"
+    if np.array_equal(first, rows[: len(first)]):
+        return "not_shuffled"
+    other = "3.16" if keras_before("3.16") else "3.15"
+    if np.array_equal(first, rows[data.example_order(n, setup.seed, release=other)]):
+        return "order_of_another_keras"
+    if {np.sort(batch).tobytes() for batch in epochs[0]} <= stored:
+        return "batches_shuffled"
+    # The smallest buffer that can give this order; few random orders have one so small.
+    buffer = int((first - np.arange(len(first))).max()) + 1
+    chance = (n - buffer) * log(buffer) + lgamma(buffer + 1) - lgamma(n + 1)
+    if chance < log(1e-3):
+        return "small_buffer"
+    return "reshuffled" if any(not np.array_equal(o, first) for o in orders) else ""
+
+
+# --- forward pass and loss ------------------------------------------------------------
+
+
+def layer_setting(attribute: str, name: str, value: Any) -> Change:
+    """Call the model while its layers with an attribute have another value."""
+
+    @contextmanager
+    def context(model: Any) -> Any:
+        with ExitStack() as changed:
+            for layer in having(model, attribute):
+                changed.enter_context(patch.object(layer, name, value))
+            yield
+
+    return {"around": context}
 
 
 @contextmanager
-def _attribute(layers: list[Any], name: str, value: Any) -> Iterator[None]:
-    before = [getattr(layer, name) for layer in layers]
-    try:
-        for layer in layers:
-            setattr(layer, name, value)
-        yield
-    finally:
-        for layer, old in zip(layers, before, strict=True):
-            setattr(layer, name, old)
+def frozen_averages(model: Any) -> Any:
+    """Leave the moving averages as they are."""
+    layers = having(model, "moving_mean")
+    moving = [v for it in layers for v in (it.moving_mean, it.moving_variance)]
+    kept = [tf.identity(v.value) for v in moving]
+    yield
+    for variable, value in zip(moving, kept, strict=True):
+        variable.assign(value)
 
 
-def layers_with(forward: Change, found: Change, name: str, value: Any) -> Change:
-    """Call the model while some of its layers have another attribute."""
-
-    def changed(model: Any, x: Tensor, training: bool) -> Tensor:
-        with _attribute(found(model), name, value):
-            return forward(model, x, training)
-
-    return changed
+def dropout_layers(seen: Evidence) -> Any:
+    """Return the layers with random masks."""
+    return having(seen.side.compiled, "seed_generator")
 
 
-def frozen(forward: Change) -> Change:
-    """Call the model so that its moving averages stay as they are."""
-
-    def changed(model: Any, x: Tensor, training: bool) -> Tensor:
-        layers = averages(model)
-        moving = [v for it in layers for v in (it.moving_mean, it.moving_variance)]
-        kept = [tf.identity(v.value) for v in moving]
-        outputs = forward(model, x, training)
-        for variable, value in zip(moving, kept, strict=True):
-            variable.assign(value)
-        return outputs
-
-    return changed
+def moving_averages(seen: Evidence) -> Any:
+    """Return the layers with moving averages."""
+    return having(seen.side.compiled, "moving_mean")
 
 
-def with_config(parts: KerasParts, **changed: Any) -> KerasParts:
-    """Change arguments of the optimizer."""
+def momentum_of_averages(seen: Evidence) -> Changes:
+    """Give moving averages the momentum of other libraries."""
+    own = {float(layer.momentum) for layer in moving_averages(seen)}
+    tried = {0.9, 0.99, 0.999, *(round(1 - m, 6) for m in own)} - own
+    for value in sorted(tried) if own else ():
+        told = f"the port's momentum of moving averages is {value}"
+        yield layer_setting("moving_mean", "momentum", value) | {"told": told}
 
-    def other(given: Any) -> Any:
-        own = parts.optimizer(given)
-        return type(own).from_config(own.get_config() | changed)
 
-    return replace(parts, optimizer=other)
+def bias_by_plus(model: Any) -> Any:
+    """Let Keras's layers add their bias with `+`, not with `tf.nn.bias_add`."""
+    return patch.object(keras_numpy, "add", lambda x1, x2: tf.add(x1, x2))
 
 
-def with_update(parts: KerasParts, update: Change) -> KerasParts:
-    """Let the optimizer update each variable in another way."""
+def summed_loss(size: float) -> Change:
+    """Divide the sum of the examples' losses by a constant."""
 
-    def other(given: Any) -> Any:
-        own = parts.optimizer(given)
+    def changed(given: Any) -> Any:
+        own = keras.losses.get(given)
+        call = getattr(own, "call", own)
+        return LossFunctionWrapper(lambda *batch: call(*batch) / size, reduction="sum")
+
+    return {"loss": changed}
+
+
+def light_last_batch(seen: Evidence) -> Changes:
+    """Divide the loss of a partial batch by the full batch size."""
+    size = seen.side.setup.batch_size
+    partial_batch = any(len(rows) % size for rows in seen.side.setup.split())
+    return [summed_loss(size)] if partial_batch else []
+
+
+def broadcast_targets(seen: Evidence) -> Changes:
+    """Compare every target with every prediction."""
+    square = not seen.has_loss("mae", "absolute_error")
+
+    def loss(y: Tensor, y_pred: Tensor) -> Tensor:
+        errors = tf.reshape(y, [-1]) - y_pred  # (b, b)
+        return tf.reduce_mean(tf.square(errors) if square else tf.abs(errors))
+
+    known = seen.has_loss("mse", "mae", "squared_error", "absolute_error")
+    if known and seen.side.setup.y[0].size == 1:
+        yield {"loss": lambda given: loss}
+
+
+def entropy_by(formula: Any) -> Any:
+    """Compute a cross-entropy from targets y and logits z by another formula."""
+
+    def loss(y: Tensor, y_pred: Tensor) -> Tensor:
+        z: Any = getattr(y_pred, "_keras_logits", y_pred)
+        if y.shape[-1] != z.shape[-1]:  # sparse targets
+            y = tf.one_hot(tf.cast(tf.reshape(y, [-1]), "int32"), z.shape[-1])
+        return formula(tf.cast(y, z.dtype), z)
+
+    return when(
+        lambda seen: seen.has_loss("categorical_crossentropy"),
+        {"loss": lambda given: loss},
+    )
+
+
+def from_logarithms(logarithms: Any) -> Any:
+    """Compute a cross-entropy from the logarithms of the probabilities."""
+    return entropy_by(lambda y, z: -tf.reduce_sum(y * logarithms(z), axis=-1))
+
+
+# --- update ---------------------------------------------------------------------------
+
+
+def optimizer_arguments(**changed: Any) -> Any:
+    """Give the optimizer other arguments."""
+    return lambda own, model: type(own).from_config(own.get_config() | changed)
+
+
+def rule_of_update(rule: Any, **changed: Any) -> Change:
+    """Let the optimizer, with other arguments, update each variable by a rule."""
+
+    def other(own: Any, model: Any) -> Any:
+        own = optimizer_arguments(**changed)(own, model) if changed else own
 
         def step(gradient: Tensor, variable: Any, rate: Tensor) -> None:
             gradient, rate = (tf.cast(v, variable.dtype) for v in (gradient, rate))
-            update(own, gradient, variable, rate)
+            rule(own, gradient, variable, rate)
 
         own.update_step = step
         return own
 
-    return replace(parts, optimizer=other)
+    return {"optimizer": other}
 
 
-def counted_from(parts: KerasParts, model: Any, first: int) -> KerasParts:
+def other_rates(seen: Evidence) -> Changes:
+    """Take the learning rate from the two updates of a step."""
+    sides, step = (seen.mine, seen.theirs), seen.place.step
+    own, changes = seen.option("learning_rate"), []
+    if not isinstance(own, float) or any(step not in side.kept for side in sides):
+        return
+    for side in sides:
+        pairs = zip(side.kept[step], side.weights_before(step), strict=True)
+        found = [(a - b).ravel() for a, b in pairs if a.dtype.kind == "f"]
+        changes.append(np.concatenate(found))
+    mine, theirs = changes
+    large = np.abs(mine) > 0.1 * np.abs(mine).max()
+    ratio = float(np.median(theirs[large] / mine[large])) if large.any() else np.nan
+    alike = np.allclose(theirs[large], ratio * mine[large], rtol=0.01)
+    if alike and abs(ratio - 1) > 1e-3:
+        rate = float(f"{own * ratio:.3g}")
+        told = f"the port's learning rate is {rate:g}, {rate / own:.3g} times Keras's"
+        yield {"optimizer": optimizer_arguments(learning_rate=rate), "told": told}
+
+
+def norm_of_all(seen: Evidence) -> Changes:
+    """Clip by the global norm instead of each norm, and the other way round."""
+    one, together = (seen.option(k) for k in ("clipnorm", "global_clipnorm"))
+    swapped = optimizer_arguments(clipnorm=together, global_clipnorm=one)
+    return [{"optimizer": swapped}] if one or together else []
+
+
+def other_epsilons(seen: Evidence) -> Changes:
+    """Give the optimizer the epsilon of other libraries."""
+    own = seen.option("epsilon")
+    for value in sorted({1e-8, 1e-7, 1e-5, 1e-3} - {own}) if own else ():
+        told = f"the port's epsilon is {value:g}, Keras's is {own:g}"
+        yield {"optimizer": optimizer_arguments(epsilon=value), "told": told}
+
+
+def counted_from(first: int) -> Change:
     """Let the optimizer count its steps from another number."""
 
-    def other(given: Any) -> Any:
-        own = parts.optimizer(given)
+    def other(own: Any, model: Any) -> Any:
         own.build(model.trainable_variables)
         own.iterations.assign_add(first)
         return own
 
-    return replace(parts, optimizer=other)
+    return {"optimizer": other}
 
 
-def coupled(parts: KerasParts, model: Any, decay: float) -> KerasParts:
+def coupled_decay(seen: Evidence) -> Changes:
     """Add the weight decay to the gradients, as an L2 penalty does."""
+    decay = seen.option("weight_decay")
 
-    def gradients(given: Any) -> Any:
-        pairs = zip(parts.gradients(given), model.trainable_weights, strict=True)
-        return [g + decay * w.value for g, w in pairs]
+    def rule(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
+        type(own).update_step(
+            own, gradient + decay * tf.identity(variable), variable, rate
+        )
 
-    return replace(with_config(parts, weight_decay=None), gradients=gradients)
+    return [rule_of_update(rule, weight_decay=0.0)] if decay else []
 
 
-def averaged(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
+def averaged_momentum(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
     """Keep the velocity as a running mean of the gradients."""
     m, beta = own.momentums[own._get_variable_index(variable)], own.momentum
     m.assign(beta * m.value + (1 - beta) * gradient)
     variable.assign_sub(rate * m.value)
 
 
-def _moments(own: Any, gradient: Tensor, variable: Any) -> tuple[Tensor, ...]:
-    """Update Adam's means; return them, and the corrections of this step."""
+def epsilon_of_the_paper(own: Any, gradient: Any, variable: Any, rate: Any) -> None:
+    """Add Adam's epsilon to the corrected root."""
     at = own._get_variable_index(variable)
     m, v = own._momentums[at], own._velocities[at]
     step = tf.cast(own.iterations.value + 1, variable.dtype)
@@ -193,66 +367,26 @@ def _moments(own: Any, gradient: Tensor, variable: Any) -> tuple[Tensor, ...]:
     first, second = (1 - tf.pow(beta, step) for beta in betas)
     m.assign_add((gradient - m.value) * (1 - own.beta_1))
     v.assign_add((tf.square(gradient) - v.value) * (1 - own.beta_2))
-    return m.value, v.value, first, second
+    root = tf.sqrt(v.value / second) + own.epsilon
+    variable.assign_sub(rate * (m.value / first) / root)
 
 
-def epsilon_of_the_paper(own: Any, gradient: Any, variable: Any, rate: Any) -> None:
-    """Add epsilon to the corrected root."""
-    m, v, first, second = _moments(own, gradient, variable)
-    variable.assign_sub(rate * (m / first) / (tf.sqrt(v / second) + own.epsilon))
+# --- metrics --------------------------------------------------------------------------
 
 
-def uncorrected(own: Any, gradient: Any, variable: Any, rate: Any) -> None:
-    """Leave Adam's corrections out."""
-    m, v, _, _ = _moments(own, gradient, variable)
-    variable.assign_sub(m * rate / (tf.sqrt(v) + own.epsilon))
+def accuracy_by(predicted: Any) -> Any:
+    """Compare each output with its target, then average over the outputs."""
+
+    def accuracy(y: Tensor, y_pred: Tensor) -> Tensor:
+        hits = tf.equal(*(tf.cast(v, y_pred.dtype) for v in (predicted(y_pred), y)))
+        return tf.reduce_mean(tf.cast(hits, y_pred.dtype), axis=-1)
+
+    return lambda seen: [{"metrics": accuracy}]
 
 
-def binary(y: Tensor, y_pred: Tensor) -> Tensor:
-    """Compare every output with its target, at a threshold of one half."""
-    hits = tf.equal(tf.cast(y_pred > 0.5, y_pred.dtype), tf.cast(y, y_pred.dtype))
-    return tf.reduce_mean(tf.cast(hits, y_pred.dtype), axis=-1)
-
-
-def exact(y: Tensor, y_pred: Tensor) -> Tensor:
-    """Compare every output with its target as numbers."""
-    hits = tf.equal(tf.cast(y, y_pred.dtype), y_pred)
-    return tf.reduce_mean(tf.cast(hits, y_pred.dtype), axis=-1)
-
-
-def mean_of_means(epoch: Any, logs: Any, evaluate: Any) -> Any:
-    """Average the losses of the batches, whatever their sizes."""
-    return logs | {"loss": float(np.mean([step["loss"] for step in epoch.steps]))}
-
-
-def loss_again(epoch: Any, logs: Any, evaluate: Any) -> Any:
-    """Measure the loss of the training examples after the epoch, nothing else."""
-    return logs | {"loss": evaluate()["loss"]}
-
-
-def measured_again(epoch: Any, logs: Any, evaluate: Any) -> Any:
-    """Measure the training examples after the epoch."""
-    return evaluate()
-
-
-def last(epoch: Any, logs: Any, evaluate: Any) -> Any:
-    """Report the last batch's loss."""
-    return logs | {"loss": float(epoch.steps[-1]["loss"])}
-
-
-def in_float64(model: Any) -> Any:
-    """Build the model again, in float64."""
-
-    def changed(config: Any) -> Any:
-        if isinstance(config, dict):
-            return {name: changed(value) for name, value in config.items()}
-        if isinstance(config, list | tuple):
-            return type(config)(map(changed, config))
-        return "float64" if config == "float32" else config
-
-    return type(model).from_config(changed(model.get_config()))
-
-
-def as_float64(weights: Weights) -> Weights:
-    """Cast the weights that are floating-point numbers."""
-    return [w.astype("float64") if w.dtype.kind == "f" else w for w in weights]
+def reporting(*reports: Any) -> Any:
+    """Report other metrics: functions of the batches' losses, and of a measurement."""
+    return lambda seen: [
+        {"report": lambda logs, losses, measure, r=report: logs | r(losses, measure)}
+        for report in reports
+    ]

@@ -18,23 +18,23 @@ class Diagnosis:
 
     `first` is the rung of the ladder where they part, None if they are equal: "start",
     "inputs", "order", "forward", "loss", "gradients", "update" or "metrics". `step`
-    counts the steps before it, and `detail` gives the sizes there. `causes` are the ids
-    of the causes, in the order in which they were found; `candidates` has several
-    if these leave the same bits. `proof` is "exact" if Keras has the port's bits with
-    the causes switched on, "consistent" if only rounding is left, or None. `told` says
-    how the port stores its weights, if not as Keras does. `trainings` counts the
-    experiments on Keras's side.
+    counts the steps before it, and `ladder` says of each rung what was compared and
+    what differs. `causes` are the ids of the causes, in the order in which they were
+    found; `candidates` has several if these leave the same bits. `proof` is "exact" if
+    Keras has the port's bits with the causes switched on, "consistent" if only rounding
+    is left, or None. `notes` say what else was seen: values of a cause, how the port
+    stores its weights. `experiments` counts the trainings of Keras.
     """
 
     first: str | None
     step: int
-    detail: str
+    ladder: tuple[tuple[str, str], ...]  # rung, what differs there
     causes: tuple[str, ...]
     candidates: tuple[str, ...]
     proof: str | None
-    headings: tuple[str, ...]  # of the causes, in chapter 09
-    told: str
-    trainings: int
+    fixes: tuple[str, ...]  # of the causes: a section of chapter 09, or a sentence
+    notes: tuple[str, ...]
+    experiments: int
 
     @property
     def cause(self) -> str | None:
@@ -47,22 +47,23 @@ class Diagnosis:
         return json.dumps(asdict(self) | {"cause": self.cause}, sort_keys=True)
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """Yield what is told, as a name and a text."""
+        """Yield what the diagnosis says, as a name and a text."""
+        yield from self.ladder
         if self.first is None:
-            yield "first difference", "none: all weights have the same bits"
+            yield "result", "equal: all weights have the same bits"
         else:
-            where = f", step {self.step + 1}" if self.first != "start" else ""
-            yield "first difference", f"{self.first}{where}: {self.detail}"
+            where = f", step {self.step + 1}" if self.step >= 0 else ""
+            yield "first difference", f"{self.first}{where}"
             known = " then ".join(self.causes) or "none of the catalogue"
             if self.cause is None and self.candidates:
                 known = f"one of {', '.join(self.candidates)}: they leave the same bits"
             yield "cause", known
             yield "proof", PROOFS[self.proof]
-        if self.told:
-            yield "storage", self.told
-        yield "experiments", f"{self.trainings} trainings of Keras"
-        for heading in self.headings:
-            yield "fix", f"{CHAPTER}#{heading.replace(' ', '-')}"
+        for note in self.notes:
+            yield "note", note
+        yield "experiments", f"{self.experiments} trainings of Keras"
+        for fix in self.fixes:
+            yield "fix", fix
 
     def __str__(self) -> str:
         return "\n".join(f"{name:18}{text}" for name, text in self.rows())
@@ -71,3 +72,8 @@ class Diagnosis:
         """Return the table that Jupyter shows."""
         lines = (f"| {name} | {text} |" for name, text in self.rows())
         return "\n".join(("| | |", "| --- | --- |", *lines))
+
+
+def link(fix: str) -> str:
+    """Return a sentence as it is, and a heading of chapter 09 as its address."""
+    return fix if fix.endswith(".") else f"{CHAPTER}#{fix.replace(' ', '-')}"

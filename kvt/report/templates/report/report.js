@@ -63,6 +63,9 @@
   function show(dialect) {
     root.dataset.dialect = ""; // the script runs
     root.dataset.tensorflow = dialect;
+    // The browser's own search finds the other dialect, too, and shows it.
+    for (const pane of all(".either > :is(.tf2, .tf1)"))
+      pane.hidden = pane.classList.contains(dialect) ? false : "until-found";
   }
 
   function remembered() {
@@ -93,12 +96,18 @@
     for (const input of all(".switch input")) input.checked = input.value === tensorflow;
   }
 
+  function isShown(pane) {
+    return !pane.hidden && pane.checkVisibility();
+  }
+
   function dialectOf(pane) {
     return DIALECTS.find((dialect) => pane.classList.contains(dialect));
   }
 
   function startDialects() {
-    find(".switch").addEventListener("change", (event) => choose(event.target.value));
+    show(root.dataset.tensorflow); // now that the panes are there
+    find(".switch")?.addEventListener("change", (event) => choose(event.target.value));
+    document.addEventListener("beforematch", ({ target }) => uncover(target));
     reflect();
   }
 
@@ -128,7 +137,7 @@
     const own = line.closest(".dialect");
     for (const pane of all(".dialect", within)) {
       const there = find(`.line[data-idea="${line.dataset.idea}"]`, pane);
-      if (!there || pane === own || !pane.checkVisibility()) continue;
+      if (!there || pane === own || !isShown(pane)) continue;
       open(there);
       if (still.matches) behavior = "instant";
       find(".mark", there).scrollIntoView({ ...nearest, behavior });
@@ -149,7 +158,7 @@
     for (const other of all(`.line[data-idea="${line.dataset.idea}"]`)) {
       const pane = other.closest(".dialect");
       const kind = dialectOf(pane);
-      if (pane.checkVisibility() && !first.has(kind)) first.set(kind, other);
+      if (isShown(pane) && !first.has(kind)) first.set(kind, other);
     }
     const shown = [...first.keys()];
     const at = shown.indexOf(dialectOf(line.closest(".dialect")));
@@ -200,9 +209,7 @@
 
   function startContents() {
     const contents = find(".contents");
-    const links = new Map(
-      all("a", contents).map((link) => [decodeURIComponent(link.hash.slice(1)), link]),
-    );
+    const links = new Map(all("a", contents).map((link) => [idOf(link), link]));
     const headings = all("main :is(h1, h2, h3, h4)").filter(({ id }) => links.has(id));
     function update() {
       const line = innerHeight / 4;
@@ -231,7 +238,7 @@
         contents.hidePopover();
     });
     contents.addEventListener("toggle", update);
-    update();
+    requestAnimationFrame(update); // when the browser has laid the page out anyway
   }
 
   // Keeps the current entry in view if the contents themselves scroll.
@@ -243,13 +250,22 @@
 
   // A link may lead to what the reader's choices hide, or to what was on this page when
   // the report was a single one.
-  function arrive(hash) {
-    const id = decodeURIComponent(hash.slice(1));
+  function arrive(place) {
+    const id = idOf(place);
     const target = document.getElementById(id);
     if (!target) return moved(id);
     if (target.checkVisibility()) return;
     uncover(target);
     target.scrollIntoView({ behavior: "instant" });
+  }
+
+  // The id that a link or the address leads to; "#100%" is no code for another one.
+  function idOf({ hash }) {
+    try {
+      return decodeURIComponent(hash.slice(1));
+    } catch {
+      return hash.slice(1);
+    }
   }
 
   // An id begins with its section's, and a figure's has its section's number.
@@ -269,8 +285,7 @@
 
   function uncover(target) {
     const pane = target.closest(".dialect");
-    if (pane && !pane.checkVisibility() && TENSORFLOW.includes(dialectOf(pane)))
-      choose(dialectOf(pane), null);
+    if (pane?.hidden) choose(dialectOf(pane), null);
     open(target);
   }
 
@@ -289,10 +304,10 @@
     // A click on a link to the current address does not change the hash.
     document.addEventListener("click", (event) => {
       const link = event.target.closest("a[href^='#']");
-      if (link && !event.defaultPrevented && !isForBrowser(event)) arrive(link.hash);
+      if (link && !event.defaultPrevented && !isForBrowser(event)) arrive(link);
     });
-    addEventListener("hashchange", () => arrive(location.hash));
-    arrive(location.hash);
+    addEventListener("hashchange", () => arrive(location));
+    arrive(location);
   }
 
   // Fold all code, or open what was open at first. A summary folds its own piece. Paper
@@ -300,6 +315,7 @@
 
   function startFolding() {
     const button = find("#fold");
+    if (!button) return;
     const pieces = all("details.source");
     const atFirst = new Set(pieces.filter((details) => details.open));
     button.addEventListener("click", () => {
@@ -328,7 +344,8 @@
 
   // Copy: marks are not text, so the copied code runs.
 
-  async function copy(code, button) {
+  async function copy(button) {
+    const code = find("code", button.parentElement);
     let done = "Copied";
     try {
       await navigator.clipboard.writeText(code.textContent.trimEnd());
@@ -341,11 +358,11 @@
   }
 
   function startCopying() {
-    for (const source of all(".source")) {
-      const button = make("button", { type: "button", className: "copy" }, "Copy");
-      button.addEventListener("click", () => copy(find("code", source), button));
-      find("pre", source).after(button);
-    }
+    const button = make("button", { type: "button", className: "copy" }, "Copy");
+    for (const code of all(".source > pre:last-child")) code.after(button.cloneNode(true));
+    document.addEventListener("click", ({ target }) => {
+      if (target.matches?.(".copy")) copy(target);
+    });
   }
 
   // Downloads: the page contains notebooks and programs compressed by gzip. A click
@@ -398,16 +415,17 @@
     const observer = new ResizeObserver((entries) => {
       for (const { target } of entries) {
         const scrolls = target.scrollWidth > target.clientWidth;
+        target.classList.toggle("scrolls", scrolls);
         if (scrolls) target.tabIndex = 0;
         else target.removeAttribute("tabindex");
       }
     });
-    const scrollers = all(":is(pre, .table, .formula)[tabindex]");
-    for (const scroller of scrollers) observer.observe(scroller);
+    for (const scroller of all("main :is(pre, .table, .formula, .picture)"))
+      observer.observe(scroller);
   }
 
   // What the other scripts of a page use.
-  globalThis.kvt = { BAR, all, find, isForBrowser, make, memory, open, renamed, uncover };
+  globalThis.kvt = { all, find, isForBrowser, make, renamed };
 
   // Before the first paint, so that nothing jumps.
   const theme = memory.get("theme");

@@ -3,8 +3,7 @@
   "use strict";
 
   const NAMESPACE = "http://www.w3.org/2000/svg";
-  const find = (selector, within = document) => within.querySelector(selector);
-  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const { all, find } = globalThis.kvt;
 
   const element = (name, attributes) => {
     const made = document.createElementNS(NAMESPACE, name);
@@ -23,29 +22,28 @@
     const [left, right] = all(".dialect", pair);
     const outer = pair.getBoundingClientRect();
     const from = left.getBoundingClientRect().right - outer.left;
-    const width = right.getBoundingClientRect().left - outer.left - from;
+    const to = right.getBoundingClientRect().left - outer.left;
     find(".threads", pair)?.remove();
-    if (width < 8) return; // one below the other
-    const threads = element("svg", {
-      class: "threads", "aria-hidden": "true", width, height: outer.height,
-    });
-    threads.style.left = `${from}px`;
+    if (to < from + 8) return; // one below the other
+    const size = { width: outer.width, height: outer.height };
+    const threads = element("svg", { class: "threads", "aria-hidden": "true", ...size });
+    const middle = (from + to) / 2;
     for (const { dataset } of all(".line[data-idea]", left)) {
       const [a, b] = [left, right].map((pane) => height(pane, dataset.idea, pair));
-      const d = `M0 ${a}C${width / 2} ${a} ${width / 2} ${b} ${width} ${b}`;
+      const d = `M${from} ${a}C${middle} ${a} ${middle} ${b} ${to} ${b}`;
       const thread = element("path", { d, "data-idea": dataset.idea });
       threads.append(thread);
     }
     pair.append(threads);
   }
 
-  // Shows a line that is exchanged in the program itself, and the old lines again.
-  function exchange(pane, originals, cause) {
-    for (const [line, nodes] of originals) {
-      line.replaceChildren(...nodes);
+  // Shows a line that is exchanged in the program itself, and the old lines again. A
+  // changed line holds its old one, so that a saved page can show it, too.
+  function exchange(pane, cause) {
+    for (const line of all(".changed", pane)) {
+      line.replaceChildren(...find("template", line).content.childNodes);
       line.classList.remove("changed");
     }
-    originals.clear();
     const [old, instead] = ["del", "ins"].map((name) => all(name, cause));
     old.forEach((before, at) => {
       const line = all(".line", pane).find(
@@ -53,25 +51,26 @@
       );
       if (!line) return; // of a pair of its own
       const indent = line.textContent.match(/^ */)[0];
-      originals.set(line, [...line.childNodes]);
-      const mark = all(".mark", line);
+      const kept = document.createElement("template");
+      kept.content.append(...[...line.childNodes].map((node) => node.cloneNode(true)));
       const nodes = [...instead[at].cloneNode(true).childNodes];
       nodes.at(-1).data = nodes.at(-1).data?.trimEnd(); // the mark is on the same line
-      line.replaceChildren(indent, ...nodes, ...mark, "\n");
+      line.replaceChildren(indent, ...nodes, ...all(".mark", line), "\n", kept);
       line.classList.add("changed");
     });
+    for (const input of all(".cause input"))
+      input.toggleAttribute("checked", cause.contains(input));
   }
 
   addEventListener("DOMContentLoaded", () => {
     const pair = find(".pair");
     if (!pair) return;
     new ResizeObserver(() => connect(pair)).observe(pair);
-    const originals = new Map();
     const pane = find(".dialect.tf2", pair);
     find(".causes")?.addEventListener("change", (event) => {
-      exchange(pane, originals, event.target.closest(".cause"));
+      exchange(pane, event.target.closest(".cause"));
     });
     const chosen = find(".cause :checked"); // a browser may remember the choice
-    if (chosen) exchange(pane, originals, chosen.closest(".cause"));
+    if (chosen) exchange(pane, chosen.closest(".cause"));
   });
 })();

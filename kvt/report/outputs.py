@@ -1,0 +1,153 @@
+"""Outputs: what a page shows of them. Nothing runs, and no box is empty."""
+
+import html
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import bleach  # type: ignore[import-untyped]
+
+from kvt.report.markdown import breakable
+from kvt.report.notebooks import NotebookNode
+
+# The forms of an output that the page can show, the preferred one first.
+SHOWN = [
+    *("image/svg+xml", "text/html", "text/markdown", "text/latex"),
+    *("image/png", "image/jpeg", "text/plain"),
+]
+# What an output's HTML may contain; the rest is shown as text or dropped.
+_TAGS = {
+    *("a", "abbr", "b", "br", "code", "div", "em", "i", "img", "p", "pre", "small"),
+    *("span", "strong", "sub", "sup", "dd", "dl", "dt", "li", "ol", "ul", "caption"),
+    *("col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"),
+}
+_ATTRIBUTES = {
+    "class",
+    "title",
+    "alt",
+    "width",
+    "height",
+    "colspan",
+    "rowspan",
+    "scope",
+}
+_ADDRESSES = {
+    ("a", "href"): re.compile(r"https://\S+|#\S+"),
+    ("img", "src"): re.compile(r"data:image/(png|jpeg|gif|webp);base64,[\w+/=\s]+"),
+}
+# The elements of a drawing. At others an HTML parser might leave the SVG.
+_DRAWN = {
+    *("svg", "g", "defs", "symbol", "use", "marker", "clipPath", "mask", "pattern"),
+    *("path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "image"),
+    *("text", "tspan", "linearGradient", "radialGradient", "stop", "desc"),
+}
+_REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
+_NAMED = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)\w+;")  # known to HTML, not to XML
+# A terminal's commands: links and titles, colors and moves, character sets, others.
+_COMMAND = re.compile(
+    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|\x1b[ -/]+[0-~]|\x1b[0-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+)
+
+
+def kind(data: Mapping[str, Any]) -> str:
+    """Return the form in which the page shows an output; "" if it can show none."""
+    texts = [it for it in SHOWN if isinstance(data.get(it), str) and data[it].strip()]
+    if "text/html" in texts and not _shows_anything(clean(data["text/html"])):
+        texts.remove("text/html")
+    return next(iter(texts), "")
+
+
+def lacking(data: Mapping[str, Any]) -> str:
+    """Return the form of an output that the page can show only as text, if at all."""
+    found = kind(data)
+    foreign = [it for it in data if it not in SHOWN or it == "text/html" != found]
+    own = [it for it in foreign if not it.startswith("application/vnd.kvt.")]
+    return own[0] if own and found in ("", "text/plain") else ""
+
+
+def _shows_anything(markup: str) -> bool:
+    return "<img" in markup or bool(re.sub(r"<[^>]*>|&nbsp;|\s", "", markup))
+
+
+def plain(text: str) -> str:
+    """Return a text without what it tells a terminal to do."""
+    return _COMMAND.sub("", text)
+
+
+def clean(markup: str) -> str:
+    """Keep what tables and text need of an output's HTML: no script, style or form."""
+    shown = re.sub(r"(?is)<(style|script)\b.*?</\1\s*>", "", markup)
+    kept = bleach.clean(shown, _TAGS, _is_allowed, protocols=["https", "data"])
+    kept = re.sub(r"<img(?![^>]* src=)[^>]*>", "", kept)
+    return breakable(re.sub(r"<img(?![^>]* alt=)", '<img alt="Picture"', kept))
+
+
+def _is_allowed(tag: str, name: str, value: str) -> bool:
+    form = _ADDRESSES.get((tag, name))
+    return bool(form.fullmatch(value)) if form else name in _ATTRIBUTES
+
+
+def alternative(output: NotebookNode) -> str:
+    """Return what a figure shows, in words: its alt text, else its plain text."""
+    given = output.metadata.get(kind(output.data))
+    alt = given.get("alt") if isinstance(given, dict) else None
+    said = alt if isinstance(alt, str) else output.data.get("text/plain", "")
+    words = str(said).strip()
+    nameless = not words or re.fullmatch("<.*>", words, re.DOTALL)
+    return "without a description" if nameless else words
+
+
+def width(output: NotebookNode) -> float:
+    """Return a figure's width in pixels, as its SVG or metadata say; else 0."""
+    given = output.metadata.get(kind(output.data))
+    said = given.get("width") if isinstance(given, dict) else None
+    drawn = re.search(
+        r'<svg\b[^>]* width="([\d.]+)(?:px)?"', output.data[kind(output.data)]
+    )
+    return float(said if isinstance(said, int) else drawn[1] if drawn else 0)
+
+
+def inline(svg: str, prefix: str, caption: str) -> str:
+    """Return an SVG as an element for an HTML page.
+
+    Ids get the prefix, because every figure uses the same ones; `caption` is the id of
+    the caption. Drops what is not a drawing, styles, and references to the outside.
+    Raises ValueError for broken XML, and for XML that is not an SVG.
+    """
+    try:
+        root = ET.fromstring(_NAMED.sub(lambda it: html.unescape(it[0]), svg.strip()))
+    except ET.ParseError as problem:
+        raise ValueError(f"an image/svg+xml output is not XML: {problem}") from None
+    if _local(root.tag) != "svg":
+        raise ValueError(f"a figure must be an <svg>, not a <{_local(root.tag)}>")
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _local(child.tag) not in _DRAWN:
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        element.attrib = dict(_attributes(element, prefix))
+    root.attrib.update({"role": "img", "aria-labelledby": caption})
+    return ET.tostring(root, encoding="unicode")
+
+
+def _attributes(element: ET.Element, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the attributes that run nothing and refer only to this SVG."""
+    for name, value in element.attrib.items():
+        local = _local(name)
+        attribute = local.lower()
+        if attribute == "id":
+            yield local, prefix + value
+        elif attribute == "href":
+            if value.startswith(("#", "data:image/png")):
+                yield local, re.sub("^#", f"#{prefix}", value)
+        elif attribute != "style" and not attribute.startswith("on"):  # blocked
+            inner = _REFERENCE.findall(value)
+            if value.lower().count("url(") == len(inner):
+                yield local, _REFERENCE.sub(rf"\g<0>{prefix}", value)
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]  # without its namespace
