@@ -171,7 +171,8 @@ def changes(found: dict[Pair, Found]) -> list[str]:
     lines = ["| behavior | Keras | |", "| --- | --- | --- |"]
     by_keras: dict[str, dict[str, str]] = {}
     for pair in sorted(found, key=lambda pair: [*map(by_release, pair)]):
-        by_keras.setdefault(pair[1], {}).update(found[pair].get("behaviors", {}))
+        if behaviors := found[pair].get("behaviors"):
+            by_keras.setdefault(pair[1], {}).update(behaviors)
     releases = sorted(by_keras, key=by_release)
     names = dict.fromkeys(name for one in by_keras.values() for name in one)
     for name in names:

@@ -93,6 +93,7 @@ class BatchStream:
                 count = self.length % per_epoch
                 checks.whole_epoch(count, self.name, self.epochs, per_epoch)
         self.random = random.Random(self.order[1])
+        self.ended = 0  # epochs that a `PyDataset` was told of
         self.current: Iterator[Any] | None = None
         self.taken = 0  # batches, from `current`
 
@@ -141,7 +142,8 @@ class BatchStream:
         order: Any = itertools.count() if self.length is None else range(self.length)
         if self.order[0] and self.length is not None:
             order = list(order)
-            self.random.shuffle(order)
+            by_seed = data.keras_before("3.16")
+            (self.random if by_seed else random.Random(self.ended)).shuffle(order)
         yield from map(self.source.__getitem__, order)
 
     def checked(self, batch: Any) -> Batch:
@@ -156,6 +158,7 @@ class BatchStream:
     def tell(self, hook: str) -> None:
         """Tell a `PyDataset` that an epoch begins or ends."""
         getattr(self.source, hook, lambda: None)()
+        self.ended += hook == "on_epoch_end"
 
 
 Batches = BatchedRows | BatchStream

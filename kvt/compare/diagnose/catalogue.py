@@ -53,7 +53,7 @@ ROUNDING = f"{STEP} rounding"  # causes that change only the last digits
 
 
 @dataclass(frozen=True)
-class Cause:
+class KnownCause:
     """A cause that can be switched on."""
 
     fix: str  # the heading of its section in chapter 09, or a sentence with its period
@@ -65,18 +65,20 @@ CROSS_ENTROPY = tf.nn.softmax_cross_entropy_with_logits
 _STARTS = "Different initial weights"
 _L2 = "l2_loss instead of L2"
 CATALOGUE = {
-    "transposed_variable": Cause(_STARTS, at_start(transposed), "start"),
-    "variable_order": Cause(_STARTS, at_start(reordered), "start"),
-    "float64": Cause("Float64 instead of float32", parts_in_float64, "start inputs"),
-    "initial_weights": Cause(_STARTS, at_start(lambda a, b: True), "start"),
-    "pixels_not_scaled": Cause(
+    "transposed_variable": KnownCause(_STARTS, at_start(transposed), "start"),
+    "variable_order": KnownCause(_STARTS, at_start(reordered), "start"),
+    "float64": KnownCause(
+        "Float64 instead of float32", parts_in_float64, "start inputs"
+    ),
+    "initial_weights": KnownCause(_STARTS, at_start(lambda a, b: True), "start"),
+    "pixels_not_scaled": KnownCause(
         "Pixels not scaled", other_scales, "inputs forward loss"
     ),
-    "targets_without_axis": Cause(
+    "targets_without_axis": KnownCause(
         "Targets missing an axis", broadcast_targets, "inputs loss"
     ),
     **{
-        name: Cause(heading, rule_of_order(name), "order")
+        name: KnownCause(heading, rule_of_order(name), "order")
         for name, heading in {
             "random_split": "Random validation split",
             "not_shuffled": "Not shuffled",
@@ -88,7 +90,7 @@ CATALOGUE = {
             "order_of_another_keras": "The seed does not reach the order",
         }.items()
     },
-    "dropout_left_off": Cause(
+    "dropout_left_off": KnownCause(
         "Dropout off in training",
         when(
             dropout_layers,
@@ -96,62 +98,68 @@ CATALOGUE = {
             layer_setting("seed_generator", "rate", 0),
         ),
     ),
-    "dropout_left_on": Cause(
+    "dropout_left_on": KnownCause(
         "Dropout on in validation",
         when(dropout_layers, {"testing": True}),
         f"{STEP} metrics",
     ),
-    "frozen_moving_averages": Cause(
+    "frozen_moving_averages": KnownCause(
         "Update the moving mean and variance in the train step, and in no other step.",
         when(moving_averages, {"around": frozen_averages}, {"training": False}),
     ),
-    "moving_average_momentum": Cause(
+    "moving_average_momentum": KnownCause(
         "Multiply the old moving average by Keras's momentum, 0.99 by default.",
         momentum_of_averages,
         f"{STEP} metrics",
     ),
-    "half_of_l2": Cause(_L2, when(lambda s: s.side.compiled.losses, {"penalty": 0.5})),
-    "l2_missing": Cause(_L2, when(lambda s: s.side.compiled.losses, {"penalty": 0})),
-    "class_weight_missing": Cause(
+    "half_of_l2": KnownCause(
+        _L2, when(lambda s: s.side.compiled.losses, {"penalty": 0.5})
+    ),
+    "l2_missing": KnownCause(
+        _L2, when(lambda s: s.side.compiled.losses, {"penalty": 0})
+    ),
+    "class_weight_missing": KnownCause(
         "Multiply the loss of each example by the weight of its class.",
         when(lambda s: s.side.setup.class_weight, {"weighted": False}),
     ),
-    "sum_instead_of_mean": Cause(
+    "sum_instead_of_mean": KnownCause(
         "Sum instead of mean", when(lambda s: not s.rounding, summed_loss(1))
     ),
-    "last_batch_weighs_less": Cause(
+    "last_batch_weighs_less": KnownCause(
         "Last batch weighs less",
         light_last_batch,
         f"{STEP} metrics",
     ),
-    "softmax_twice": Cause(
+    "softmax_twice": KnownCause(
         "Softmax applied twice",
         entropy_by(lambda y, z: CROSS_ENTROPY(y, tf.nn.softmax(z))),
     ),
-    "log_of_softmax": Cause(
+    "log_of_softmax": KnownCause(
         "Log of softmax",
         from_logarithms(lambda z: tf.math.log(tf.nn.softmax(z))),
         ROUNDING,
     ),
-    "probabilities_clipped": Cause(
+    "probabilities_clipped": KnownCause(
         "Clipped probabilities",
         from_logarithms(
             lambda z: tf.math.log(tf.clip_by_value(tf.nn.softmax(z), 1e-7, 1 - 1e-7))
         ),
         ROUNDING,
     ),
-    "log_softmax_by_hand": Cause(
+    "log_softmax_by_hand": KnownCause(
         "Log-softmax by hand", from_logarithms(tf.nn.log_softmax), ROUNDING
     ),
-    "bias_added_with_plus": Cause(
+    "bias_added_with_plus": KnownCause(
         "Bias added with plus", lambda s: [{"around": bias_by_plus}], ROUNDING
     ),
-    "xla": Cause("XLA", lambda s: [{"xla": not s.side.compiled.jit_compile}], ROUNDING),
-    "learning_rate": Cause(
+    "xla": KnownCause(
+        "XLA", lambda s: [{"xla": not s.side.compiled.jit_compile}], ROUNDING
+    ),
+    "learning_rate": KnownCause(
         "Use the learning rate of Keras's optimizer.", other_rates, UPDATE
     ),
-    "global_clipnorm": Cause("Clipping by global norm", norm_of_all, UPDATE),
-    "momentum_missing": Cause(
+    "global_clipnorm": KnownCause("Clipping by global norm", norm_of_all, UPDATE),
+    "momentum_missing": KnownCause(
         "Momentum left at 0",
         when(
             lambda s: s.option("momentum"),
@@ -159,24 +167,24 @@ CATALOGUE = {
         ),
         UPDATE,
     ),
-    "momentum_averaged": Cause(
+    "momentum_averaged": KnownCause(
         "Averaged momentum",
         when(lambda s: s.option("momentum"), rule_of_update(averaged_momentum)),
         UPDATE,
     ),
     # After many steps, both corrections are 1.
-    "bias_correction_missing": Cause(
+    "bias_correction_missing": KnownCause(
         "Multiply the rate by sqrt(1 - beta_2 ** step) / (1 - beta_1 ** step).",
         when(lambda s: s.option("beta_2"), counted_from(10**6)),
         UPDATE,
     ),
-    "epsilon_size": Cause("Adam epsilon value", other_epsilons, UPDATE),
-    "epsilon_place": Cause(
+    "epsilon_size": KnownCause("Adam epsilon value", other_epsilons, UPDATE),
+    "epsilon_place": KnownCause(
         "Adam epsilon placement",
         when(lambda s: s.option("beta_2"), rule_of_update(epsilon_of_the_paper)),
         UPDATE,
     ),
-    "steps_off_by_one": Cause(
+    "steps_off_by_one": KnownCause(
         "Count steps as Keras: from 1 in Adam's corrections, from 0 in a schedule.",
         when(
             lambda s: s.option("beta_2") or isinstance(s.option("learning_rate"), dict),
@@ -185,12 +193,12 @@ CATALOGUE = {
         ),
         UPDATE,
     ),
-    "decoupled_weight_decay": Cause(
+    "decoupled_weight_decay": KnownCause(
         "Subtract learning_rate * weight_decay * weight; leave the gradient as it is.",
         coupled_decay,
         UPDATE,
     ),
-    "validation_updates_weights": Cause(
+    "validation_updates_weights": KnownCause(
         "Validate with a step that updates no weight.",
         when(
             lambda s: s.side.setup.validation_split,
@@ -199,17 +207,17 @@ CATALOGUE = {
         ),
         f"order {STEP}",
     ),
-    "mean_of_batch_means": Cause(
+    "mean_of_batch_means": KnownCause(
         "Mean of batch means",
         reporting(lambda losses, measure: {"loss": float(np.mean(losses))}),
         "metrics",
     ),
-    "metrics_of_last_batch": Cause(
+    "metrics_of_last_batch": KnownCause(
         "Average a metric over all examples of an epoch.",
         reporting(lambda losses, measure: {"loss": losses[-1]}),
         "metrics",
     ),
-    "loss_after_epoch": Cause(
+    "loss_after_epoch": KnownCause(
         "Loss after the epoch",
         reporting(
             lambda losses, measure: {"loss": measure()["loss"]},
@@ -217,10 +225,10 @@ CATALOGUE = {
         ),
         "metrics",
     ),
-    "accuracy_binary": Cause(
+    "accuracy_binary": KnownCause(
         "Binary accuracy", accuracy_by(lambda y_pred: y_pred > 0.5), "metrics"
     ),
-    "accuracy_exact": Cause("Exact accuracy", accuracy_by(tf.identity), "metrics"),
+    "accuracy_exact": KnownCause("Exact accuracy", accuracy_by(tf.identity), "metrics"),
 }
 # Causes that can leave the same bits: if one of them does, the others are tried, too.
 ALIKE = (
