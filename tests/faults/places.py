@@ -72,10 +72,15 @@ class Place:
     def start(
         self, *words: object, ignored: Sequence[int] = (), before: Sequence[str] = ()
     ) -> "subprocess.Popen[str]":
-        """Start a command of kvt in the place, with signals that its parent ignores."""
+        """Start a command of kvt in the place, with signals that its parent ignores.
+
+        All others have their default effect, also if the tests run under `nohup`.
+        """
         own = {MARK: self.mark, "TMPDIR": str(self.root / "tmp")}
         own |= {"PYTHONPATH": os.pathsep.join(sys.path), **self.own}
-        old = {each: signal.signal(each, signal.SIG_IGN) for each in ignored}
+        effects = {each: signal.SIG_DFL for each in (signal.SIGHUP, signal.SIGQUIT)}
+        effects |= {each: signal.SIG_IGN for each in ignored}
+        old = {each: signal.signal(each, effect) for each, effect in effects.items()}
         try:
             running = subprocess.Popen(
                 [*before, sys.executable, "-c", KVT, *map(str, words)],
