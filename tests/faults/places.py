@@ -78,8 +78,8 @@ class Place:
         """
         own = {MARK: self.mark, "TMPDIR": str(self.root / "tmp")}
         own |= {"PYTHONPATH": os.pathsep.join(sys.path), **self.own}
-        effects = {each: signal.SIG_DFL for each in (signal.SIGHUP, signal.SIGQUIT)}
-        effects |= {each: signal.SIG_IGN for each in ignored}
+        effects = dict.fromkeys((signal.SIGHUP, signal.SIGQUIT), signal.SIG_DFL)
+        effects |= dict.fromkeys(ignored, signal.SIG_IGN)
         old = {each: signal.signal(each, effect) for each, effect in effects.items()}
         try:
             running = subprocess.Popen(
