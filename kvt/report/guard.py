@@ -75,14 +75,13 @@ def guarded() -> Iterator[Guard]:
 def on_signals(handler: Callable[[int, Any], Any] | signal.Handlers) -> Iterator[None]:
     """Handle the signals that ask to end in another way.
 
-    A shell starts a script's background jobs with SIGINT ignored, and Python then
-    ignores it too. An ignored SIGHUP stays ignored: that is what `nohup` is for.
+    A shell starts a script's background jobs with SIGINT and SIGQUIT ignored, and they
+    are handled here. An ignored SIGHUP stays ignored: that is what `nohup` is for.
     """
     before = {
         each: signal.signal(each, handler)
         for each in SIGNALS
-        if each in (signal.SIGINT, signal.SIGTERM)
-        or signal.getsignal(each) is not signal.SIG_IGN
+        if each.name != "SIGHUP" or signal.getsignal(each) is not signal.SIG_IGN
     }
     try:
         yield

@@ -31,8 +31,8 @@ def hanging(place: Place, **options: Any) -> tuple[Any, list[psutil.Process]]:
 def test_a_signal_even_twice_ends_everything_and_keeps_the_old_report(
     number: int, place: Place
 ) -> None:
-    # As in a script's background job, where SIGINT is ignored.
-    running, _ = hanging(place, ignored=[signal.SIGINT])
+    # As in a script's background job, where both are ignored.
+    running, _ = hanging(place, ignored=[signal.SIGINT, signal.SIGQUIT])
     for _ in range(2):
         os.killpg(running.pid, number)
         time.sleep(0.005)
