@@ -31,7 +31,7 @@ def _names(code: Sequence[NotebookNode]) -> Iterator[str]:
     """Yield the dotted names in cells, completed by what the cells imported."""
     nodes: list[ast.AST] = []
     for cell in code:
-        with contextlib.suppress(SyntaxError):  # commands of IPython
+        with contextlib.suppress(SyntaxError, ValueError):  # not Python
             nodes += ast.walk(ast.parse(cell.source))
     imported = {"kvt": "kvt"}
     for node in nodes:

@@ -56,6 +56,8 @@ def read(notebook: NotebookNode) -> dict[str, Parameter]:
         raise ParameterError(
             f"the parameters cell is not Python: {error.msg} in its line {error.lineno}"
         ) from None
+    except ValueError as error:  # a null character, up to Python 3.11.3
+        raise ParameterError(f"the parameters cell is not Python: {error}") from None
     found = {}
     for node in statements:
         match node:
