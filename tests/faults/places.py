@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from kvt.report.files import PREFIX
-from kvt.report.guard import alive
+from kvt.report.guard import SIGNALS, alive
 from tests.report.pages import code, markdown, written
 
 KVT = "import sys; from kvt.cli import main; sys.exit(main())"
@@ -78,7 +78,7 @@ class Place:
         """
         own = {MARK: self.mark, "TMPDIR": str(self.root / "tmp")}
         own |= {"PYTHONPATH": os.pathsep.join(sys.path), **self.own}
-        effects = dict.fromkeys((signal.SIGHUP, signal.SIGQUIT), signal.SIG_DFL)
+        effects = dict.fromkeys(SIGNALS, signal.SIG_DFL)
         effects |= dict.fromkeys(ignored, signal.SIG_IGN)
         old = {each: signal.signal(each, effect) for each, effect in effects.items()}
         try:
