@@ -57,6 +57,7 @@ LONGEST = (
     "test_models.py",
     "test_same_as_keras.py",
     "test_diagnose.py",
+    "test_diagnose_threads.py",
     "test_epochs.py",
     "test_sweep.py",
     "test_disks.py",
