@@ -52,7 +52,7 @@ def _definition(name: str) -> tuple[str, str] | None:
     source = _source(module)
     if not source:
         return _definition(module) if module else None  # a method: show its class
-    for node in ast.parse(source).body:
+    for node in ast.walk(ast.parse(source)):  # kvt's own imports are conditional
         if isinstance(node, ast.ImportFrom):
             for each in node.names:
                 if (each.asname or each.name) == own:
