@@ -183,7 +183,7 @@ def test_why_is_my_port_two_points_off(start: Any) -> None:
     card = assert_near(start, ".cards li", "early metrics differ")
     assert "seeds differ by" in card.inner_text()
     assert "accuracy" in card.locator("em").inner_text()
-    assert start.locator(".cards li").count() == 36
+    assert start.locator(".cards li").count() == 37
     card.locator("a").click()
     start.wait_for_function("scrollY > 1000")
     assert_near(start, "p", "Fix.")
