@@ -33,7 +33,6 @@ DIALECTS_OF_A_ROW = (["keras", "tf2", "tf1"], ["keras", "tf2"], ["tf1", "tf2"])
 # Limits per notebook: lines of code, as `results.count_lines` counts, without a program
 # to copy, and code cells; per cell: lines, blank ones and comments included.
 LINES, CELLS, CELL_LINES, PROGRAM_LINES = 700, 80, 40, 80
-LONGER = {"09_why_results_differ": 720}  # 37 causes; to be cut
 
 
 def code(notebook: str) -> list[dict[str, Any]]:
@@ -206,7 +205,7 @@ def test_a_notebook_is_small_and_no_name_changes_its_meaning(notebook: str) -> N
             count += sum(bool(re.match(r"\s*[^\s#]", line)) for line in lines)
         for name, kind in bindings(ast.parse(cell["source"])):
             kinds.setdefault(name, []).append(kind)
-    assert count <= LONGER.get(notebook, LINES)
+    assert count <= LINES
     for name, found in kinds.items():
         if {"function", "class"} & {*found}:
             assert len(found) == 1, f"{name} is defined as {found}"
