@@ -52,7 +52,9 @@ def _definition(name: str) -> tuple[str, str] | None:
     source = _source(module)
     if not source:
         return _definition(module) if module else None  # a method: show its class
-    for node in ast.walk(ast.parse(source)):  # kvt's own imports are conditional
+    body = ast.parse(source).body
+    conditional = [it for node in body if isinstance(node, ast.If) for it in node.body]
+    for node in (*body, *conditional):
         if isinstance(node, ast.ImportFrom):
             for each in node.names:
                 if (each.asname or each.name) == own:

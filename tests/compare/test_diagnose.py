@@ -504,6 +504,11 @@ def test_an_injected_cause_is_found_and_proven(case: Case) -> None:
     assert found.proof == "exact"
 
 
+def test_the_readme_has_the_number_of_causes() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    assert f"The catalogue has {len(CATALOGUE)} causes" in text
+
+
 def test_each_heading_is_one_of_chapter_09() -> None:
     path = Path(__file__).parents[2] / "notebooks" / "09_why_results_differ.ipynb"
     cells = json.loads(path.read_text("utf-8"))["cells"]
