@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from kvt.data.asserts import require_asserts
 
             require_asserts()
+            guard.allow_open_files()
             return int(options.command(options))
     except KeyboardInterrupt as interruption:
         print(f"kvt: interrupted; {options.after}", file=sys.stderr)

@@ -8,6 +8,7 @@ process that leaves its group.
 """
 
 import contextlib
+import errno
 import shutil
 import signal
 import subprocess
@@ -21,8 +22,14 @@ from typing import Any
 
 import psutil
 
+try:
+    import resource
+except ImportError:  # Windows: no such limits
+    resource = None  # type: ignore[assignment]
+
 MARK = "KVT_RUN"  # the variable that marks a run's processes: its directory
 SECONDS = 5.0  # for marked processes to end
+FEWEST_FILES, FILES = 256, 4096  # that must, and that may be open in a process at once
 # That ask to end; Windows lacks the last two.
 SIGNALS = [
     getattr(signal, name)
@@ -69,6 +76,22 @@ def guarded() -> Iterator[Guard]:
         with contextlib.suppress(BrokenPipeError):
             watcher.stdin.close()
         watcher.wait()
+
+
+def allow_open_files() -> None:
+    """Raise this process's limit of open files, which those that it starts inherit.
+
+    A kernel that meets the limit halfway waits for a minute, or fails in words of
+    ZeroMQ. OSError (EMFILE) if no more than a few are allowed.
+    """
+    if resource:
+        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+        if allowed < FEWEST_FILES:
+            why = f"{allowed} open files are allowed, {FEWEST_FILES} are needed"
+            raise OSError(errno.EMFILE, why, "the limit of this shell")
+        if limit != resource.RLIM_INFINITY and limit < allowed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
 
 @contextlib.contextmanager
