@@ -237,8 +237,10 @@ def write(found: dict[Pair, Found]) -> None:
     known = {pair: one for pair, one in found.items() if "unresolved" not in one}
     notes = Path(__file__).with_name("versions_notes.md").read_text("utf-8")
     shown = sum(map(agrees, known.values()))
+    others = [one.get("with plus") for one in known.values() if not agrees(one)]
     facts = {
         "shown": f"{shown} of {len(known)} pairs",
+        "plus": f"{others.count('0')} of the {len(others)} pairs that do not agree",
         "table": "\n".join(rows(known)),
         "changes": "\n".join(changes(known)),
     }

@@ -2,14 +2,17 @@
 
 import contextlib
 import io
+from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kvt import data
 from kvt.compare import parity
 from tests.notebooks import sections
 
@@ -23,6 +26,9 @@ def program(notebook: str) -> type:
     namespace: dict[str, Any] = {"__name__": "program"}
     source = sections.tagged(notebook, "program")["source"]
     exec(compile(source, f"{notebook}.py", "exec"), namespace)
+    if not data.keras_before("3.16"):  # as in the cell after the program
+        shuffle = partial(tf.random.experimental.stateless_shuffle, seed=[0, 0])
+        namespace |= {"shuffle": shuffle, "add": tf.nn.bias_add}
     (found,) = (one for one in namespace.values() if isinstance(one, type))
     return found
 
@@ -131,7 +137,7 @@ def test_the_program_does_not_depend_on_the_callers_random_state(notebook: str) 
 
 
 @every_program
-def test_another_seed_gives_another_training(notebook: str) -> None:
+def test_the_seed_decides_the_order_as_in_keras(notebook: str) -> None:
     trained = program(notebook)
     model = keras_model(notebook, "float32", 3, 0.1)
     x, y = arrays(model, 12, "float32")
@@ -139,4 +145,4 @@ def test_another_seed_gives_another_training(notebook: str) -> None:
         trained(model.get_weights(), 0.1).fit(x, y, 5, 1, 0.0, seed=seed)
         for seed in (0, 1)
     )
-    assert one != other
+    assert (one != other) == data.keras_before("3.16")
