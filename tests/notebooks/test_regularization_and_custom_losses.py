@@ -94,7 +94,10 @@ def test_recipes_hold_keras_bits_with_short_batches(notebook: Namespace) -> None
     "odd",
     [
         {"train_size": 9, "batch_size": 20, "validation_split": 0, "seed": 2**32 - 1},
-        {"train_size": 6, "batch_size": 1, "validation_split": 0.5, "seed": 1},
+        pytest.param(
+            {"train_size": 6, "batch_size": 1, "validation_split": 0.5, "seed": 1},
+            marks=pytest.mark.wide,
+        ),
     ],
     ids=["one batch for all examples, no validation", "batches of one"],
 )

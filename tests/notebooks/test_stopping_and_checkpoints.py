@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -35,7 +36,10 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "parameters",
     [
         {"batch_size": 7, "epochs": 1, "validation_split": 0.0, "seed": 4},
-        {"batch_size": 500, "train_size": 90, "epochs": 2, "validation_split": 0.5},
+        pytest.param(
+            {"batch_size": 500, "train_size": 90, "epochs": 2, "validation_split": 0.5},
+            marks=pytest.mark.wide,
+        ),
     ],
 )
 def test_all_chapters_hold_under_other_parameters(parameters: dict[str, Any]) -> None:
@@ -97,9 +101,16 @@ def whole_loop(**parameters: Any) -> recipes.Namespace:
     return namespace | {WHOLE: alone[WHOLE]}
 
 
-@pytest.mark.parametrize("validation_split", [0.0, 0.25])
-@pytest.mark.parametrize("patience", [0, 1, 3])
-@pytest.mark.parametrize("min_delta", [0.0, 0.05])
+FIRST = ((0.0, 1, 0.05), (0.25, 0, 0.05), (0.25, 3, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("validation_split", "patience", "min_delta"),
+    [
+        pytest.param(*rules, marks=[] if rules in FIRST else pytest.mark.wide)
+        for rules in itertools.product((0.0, 0.25), (0, 1, 3), (0.0, 0.05))
+    ],
+)
 def test_the_loop_without_kvt_stops_as_keras_does(
     validation_split: float, patience: int, min_delta: float
 ) -> None:
@@ -149,7 +160,11 @@ def test_a_wrong_rule_or_mean_in_the_loop_without_kvt_stops_the_notebook(
 
 # Killed processes
 
-DIALECTS = ("keras", "tf2", "tf1", "kvt")
+DIALECTS = (
+    "tf2",
+    "kvt",
+    *(pytest.param(name, marks=pytest.mark.wide) for name in ("keras", "tf1")),
+)
 
 
 class Kill(kvt.Callback):
@@ -377,9 +392,9 @@ def test_a_modules_python_number_is_left_out_in_silence(tmp_path: Path) -> None:
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 def test_tensorflow_never_calls_fsync_and_kvt_does(tmp_path: Path) -> None:
     saving = {
-        "tf": "tf.train.CheckpointManager(tf.train.Checkpoint(w=tf.Variable(0.0)), "
-        f"{str(tmp_path / 'tf')!r}, 2).save()",
-        "kvt": f"kvt.Checkpoint({str(tmp_path / 'kvt')!r}, list, print, "
+        "tf": "import tensorflow as tf; tf.train.CheckpointManager(tf.train."
+        f"Checkpoint(w=tf.Variable(0.0)), {str(tmp_path / 'tf')!r}, 2).save()",
+        "kvt": f"import kvt; kvt.Checkpoint({str(tmp_path / 'kvt')!r}, list, print, "
         "monitor='loss').on_epoch_end(0, {'loss': 1.0})",
     }
     calls = {}
@@ -388,7 +403,7 @@ def test_tensorflow_never_calls_fsync_and_kvt_does(tmp_path: Path) -> None:
         trace = ["strace", "-f", "--seccomp-bpf", "-o", log, "-e"]
         trace.append("trace=fsync,fdatasync,sync,syncfs,sync_file_range,msync,rename")
         subprocess.run(
-            [*trace, sys.executable, "-c", f"import kvt, tensorflow as tf; {code}"],
+            [*trace, sys.executable, "-c", code],
             check=True,
             capture_output=True,
             timeout=100,
