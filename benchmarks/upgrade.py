@@ -34,7 +34,7 @@ def newest(folder: Path, nightly: bool) -> dict[str, str]:
     names = [re.split("[=<>]", pin)[0] for pin in pins]
     options = []
     if nightly:
-        names = [NIGHTLIES.get(name, name) for name in names if name != "tensorboard"]
+        names = [NIGHTLIES.get(name, name) for name in names]
         excluded = [f"{name} ; python_version < '3'" for name in NIGHTLIES]
         (folder / "excluded").write_text("\n".join(excluded), "utf-8")
         options = ["--overrides", str(folder / "excluded"), "--prerelease", "allow"]
@@ -75,13 +75,31 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
             yield f"{name} changed"
 
 
-def failures(python: Any, *arguments: str) -> list[str]:
-    """Run pytest; return the lines that say what failed."""
+def tested(python: Any, *arguments: object) -> str:
+    """Run pytest; return what it prints, without colors."""
     flags = ("-q", "-p", "no:cacheprovider", "--timeout=1800", "--tb=line")
     out = run(python, "-m", "pytest", *flags, *arguments).stdout
+    return re.sub(r"\x1b\[\d+m", "", out)
+
+
+def failures(python: Any, *arguments: str) -> list[str]:
+    """Run tests; return the lines that say what failed."""
+    out = tested(python, *arguments)
     failed = r"^(?:FAILED|ERROR) .+$|^.*the order of examples changed.*$"
     lines = re.findall(failed, out, re.MULTILINE)
     return lines or ([] if " passed" in out else out.splitlines()[-3:])
+
+
+def outputs(python: Any, notebook: Path) -> Iterator[str]:
+    """Run a notebook; say which cells fail or print something else, and how many."""
+    out = tested(python, "--nbval", notebook)
+    cells: dict[str, list[str]] = {}
+    for number, what in re.findall(r"^Cell (\d+): (.+)$", out, re.MULTILINE):
+        cells.setdefault(what, []).append(number)
+    for what, numbers in cells.items():
+        yield f"{notebook.name}, code cells {', '.join(numbers)}: {what}"
+    if not cells and " passed" not in out:
+        yield f"{notebook.name}: {out.splitlines()[-1]}"
 
 
 def report(title: str, lines: list[str], otherwise: str) -> bool:
@@ -113,10 +131,8 @@ def command() -> int:
         changed = report("Bits: distance from Keras", bits, same)
         changed |= report("Parity tests", failures(python, *TESTS), "all pass")
         changed |= report("Keras's behaviors", [*differences(old, new)], "all the same")
-        notebooks = [
-            str(path) for path in sorted(ROOT.glob("notebooks/0[1-4]_*.ipynb"))
-        ]
-        found = failures(python, "--nbval", *notebooks)
+        notebooks = sorted(ROOT.glob("notebooks/0[1-4]_*.ipynb"))
+        found = [line for each in notebooks for line in outputs(python, each)]
         changed |= report("Notebooks' outputs", found, "all the same")
         times = new.get("epoch_ms", {})
         speed = [

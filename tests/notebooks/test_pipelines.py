@@ -68,14 +68,17 @@ def test_nine_trainings_end_in_the_same_bits(chapter: Namespace) -> None:
     "values",
     [
         {"train_size": 23, "batch_size": 40, "epochs": 1, "validation_split": 0.5},
-        {
-            "train_size": 9,
-            "batch_size": 1,
-            "epochs": 3,
-            "validation_split": 0.0,
-            "learning_rate": 0.2,
-            "seed": 11,
-        },
+        pytest.param(
+            {
+                "train_size": 9,
+                "batch_size": 1,
+                "epochs": 3,
+                "validation_split": 0.0,
+                "learning_rate": 0.2,
+                "seed": 11,
+            },
+            marks=pytest.mark.wide,
+        ),
     ],
     ids=["one batch, one epoch", "batches of one, no validation"],
 )
@@ -122,7 +125,9 @@ def pipeline(
     return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
 
 
-@pytest.mark.parametrize("shuffle", ["none", "once", "each epoch"])
+@pytest.mark.parametrize(
+    "shuffle", ["none", pytest.param("once", marks=pytest.mark.wide), "each epoch"]
+)
 @few
 @given(sizes, sizes, st.integers(1, 3), st.integers(0, 99))
 def test_keras_and_raw_agree_on_a_dataset(
