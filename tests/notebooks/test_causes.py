@@ -96,6 +96,9 @@ def test_there_are_37_causes() -> None:
     assert len(MEASURED) == 37
     cells = [cell for cell in CELLS if call_of(cell)]
     assert len(cells) == 37  # no name twice
+    for notebook in (NOTEBOOK, "13_comparison"):
+        texts = [cell["source"] for cell in sections.cells(notebook)]
+        assert any("37 causes" in text for text in texts), notebook
 
 
 @each_cause
