@@ -177,6 +177,15 @@ def parts(validation_data: tuple[Any, ...]) -> None:
         )
 
 
+def indexed(x: object) -> None:
+    """Reject a generator where a list to validate on has two meanings."""
+    if not hasattr(x, "__getitem__"):
+        raise ValueError(
+            "validation_data is a list of tuples beside a generator; it must be clear "
+            "whether it is (x, y) or batches; pass a tuple, or a tf.data.Dataset"
+        )
+
+
 def source(
     source: object, name: str, epochs: int, steps: int | None, restarts: bool
 ) -> None:
@@ -262,6 +271,21 @@ def execution(
             "steps_per_execution above 1 or jit_compile; decorate it with "
             "@tf.function, or use 1 and False (a Session or NumPy step needs both)"
         )
+
+
+def whole_executions(steps: Any, steps_per_execution: int | str, name: str) -> None:
+    """Reject a number of steps that Keras would round up to whole executions."""
+    if steps_per_execution == "epoch" or not (rest := steps % int(steps_per_execution)):
+        return
+    argument = (
+        "steps_per_epoch" if name == "train_step" else "validation_steps or steps"
+    )
+    more = steps - rest + int(steps_per_execution)
+    raise ValueError(
+        f"{argument} is {steps}; it must be a multiple of steps_per_execution, "
+        f"{steps_per_execution}, if there are more batches, because Keras would run "
+        f"{more} steps; use {more}, or steps_per_execution=1"
+    )
 
 
 def alike(parts: tuple[Any, ...]) -> None:
