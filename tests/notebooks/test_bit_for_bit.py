@@ -11,7 +11,7 @@ from kvt.compare import parity
 from tests.notebooks import sections
 
 # Drawn by hypothesis, besides those of ODD. A convolution takes longest.
-EXAMPLES = dict(zip(sections.MODELS, (4, 4, 6, 2), strict=True))
+EXAMPLES = dict(zip(sections.MODELS, (2, 2, 3, 1), strict=True))
 LARGEST = {**dict.fromkeys(sections.MODELS, 60), "04_convolutional_network": 30}
 
 # Drawn examples cluster. With these, most pairs of dtype, steps per call, epochs,

@@ -133,8 +133,22 @@ class Stop(keras.callbacks.Callback):
 # The hooks
 
 
-@pytest.mark.parametrize("validation", [VALIDATION, {}], ids=["validation", "none"])
-@pytest.mark.parametrize("steps_per_execution", [1, 2, 3, 9])
+@pytest.mark.parametrize(
+    ("steps_per_execution", "validation"),
+    [
+        pytest.param(steps, validation, marks=() if quick else pytest.mark.wide)
+        for steps, validation, quick in [
+            (1, VALIDATION, True),
+            (2, {}, True),
+            (3, VALIDATION, True),
+            (9, {}, True),
+            (1, {}, False),
+            (2, VALIDATION, False),
+            (3, {}, False),
+            (9, VALIDATION, False),
+        ]
+    ],
+)
 def test_every_hook_is_called_as_keras_calls_it(
     steps_per_execution: int, validation: dict[str, Any]
 ) -> None:
