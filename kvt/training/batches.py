@@ -247,7 +247,7 @@ def read_validation(
     """
     if isinstance(given, list) and len(given) in (2, 3):
         tuples = all(isinstance(part, tuple | list) for part in given)
-        if not tuples or has_several_inputs(training):
+        if not tuples or has_several_inputs(training, given):
             given = tuple(given)
     if not isinstance(given, tuple):
         return BatchStream(given, "validation_data", epochs, size[1], restarts=True)
@@ -256,14 +256,14 @@ def read_validation(
     return in_order(rows, *size, "validation_data")
 
 
-def has_several_inputs(batches: Batches) -> bool:
-    """Return whether the x of a batch is nested. Raises ValueError for a generator."""
+def has_several_inputs(batches: Batches, given: list[Any]) -> bool:
+    """Return whether the x of a batch is nested, or, beside a generator, of `given`."""
     source: Any = batches if isinstance(batches, BatchedRows) else batches.source
     parts = getattr(source, "rows", None) or getattr(source, "element_spec", None)
-    if parts is None:
-        checks.indexed(source)
-        parts = source[0]
-    return isinstance(parts[0], tuple | list | dict)
+    if parts is None and not hasattr(source, "__getitem__"):
+        shapes = [[getattr(e, "shape", ())[1:] for e in part] for part in given]
+        return shapes[0] != shapes[1]  # those of batches are equal
+    return isinstance((parts or source[0])[0], tuple | list | dict)
 
 
 def in_order(

@@ -177,15 +177,6 @@ def parts(validation_data: tuple[Any, ...]) -> None:
         )
 
 
-def indexed(x: object) -> None:
-    """Reject a generator where a list to validate on has two meanings."""
-    if not hasattr(x, "__getitem__"):
-        raise ValueError(
-            "validation_data is a list of tuples beside a generator; it must be clear "
-            "whether it is (x, y) or batches; pass a tuple, or a tf.data.Dataset"
-        )
-
-
 def source(
     source: object, name: str, epochs: int, steps: int | None, restarts: bool
 ) -> None:

@@ -596,8 +596,18 @@ def nested_cases() -> None:
     )
     add(
         "validation_data",
-        {"a list of tuples beside a generator": lambda: list(batches(2))},
-        REJECTED,
+        {
+            "[x, y] of two inputs, beside a generator": lambda: {
+                "x": (b for b in [tuple(nested("tuple").values())]),
+                "validation_data": list(nested("list").values()),
+            }
+        },
+        model="pair",
+    )
+    add(
+        "validation_data",
+        {"two batches beside a generator": lambda: list(batches(2))},
+        MORE,
         x=batches,
         y=...,
     )
