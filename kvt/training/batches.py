@@ -113,7 +113,7 @@ class BatchStream:
         return len(spec) if isinstance(spec, tuple) else None
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.restarts or self.current is None:
+        if (self.restarts or self.current is None) and not self.only_x:
             self.tell("on_epoch_end")  # Keras does so before the first epoch, too
         self.tell("on_epoch_begin")
         if self.restarts or self.current is None or self.steps_per_epoch is None:
@@ -164,6 +164,13 @@ class BatchStream:
 Batches = BatchedRows | BatchStream
 
 
+def stops_early(batches: Batches) -> bool:
+    """Return whether an epoch may leave batches out."""
+    if isinstance(batches, BatchedRows):
+        return len(batches.order) < length(batches.rows)
+    return batches.steps_per_epoch not in (None, batches.length)
+
+
 def known_length(source: Any) -> int | None:
     """Return the number of batches, None if it is unknown."""
     if checks.is_py_dataset(source):
@@ -201,18 +208,14 @@ def read_training(
     if class_weight is not None:
         rows = weighted(rows, class_weight)
     batch_size = size_of(rows, batch_size, steps)
-    visited = order_of(length(rows), *order, batch_size)
+    (shuffle, seed), visited = order, np.arange(length(rows))
+    if shuffle:
+        within = batch_size if shuffle == "batch" else None
+        visited = data.example_order(len(visited), seed, within)
     batches = BatchedRows(rows, visited, batch_size)
     if steps in (None, batches.steps):
         return batches, tail
     return BatchStream(batches, "x", epochs, steps), tail
-
-
-def order_of(n: int, shuffle: bool | str, seed: int, batch_size: int) -> Array:
-    """Return the order of n examples; "batch" shuffles within batches."""
-    if not shuffle:
-        return np.arange(n)
-    return data.example_order(n, seed, batch_size if shuffle == "batch" else None)
 
 
 def read_in_order(
@@ -235,21 +238,32 @@ def read_validation(
     given: Any,
     size: tuple[int | None, int | None],
     epochs: int,
-    nested: bool,
+    training: Batches,
 ) -> Batches:
     """Return the batches of `validation_data`: a tuple of arrays, or batches.
 
-    A list `[x, y]` is taken for a tuple, as in Keras, unless it may be one of batches:
-    if it holds tuples only, and the x to train on is not `nested`.
+    A list `[x, y]` is taken for a tuple, as in Keras, unless it is one of batches: if
+    it holds tuples only, and there is one input to train on.
     """
-    pair = isinstance(given, list) and len(given) in (2, 3)
-    if pair and (nested or not all(isinstance(part, tuple | list) for part in given)):
-        given = tuple(given)
+    if isinstance(given, list) and len(given) in (2, 3):
+        tuples = all(isinstance(part, tuple | list) for part in given)
+        if not tuples or has_several_inputs(training, given):
+            given = tuple(given)
     if not isinstance(given, tuple):
         return BatchStream(given, "validation_data", epochs, size[1], restarts=True)
     checks.parts(given)
     rows = read(step, given, " of validation_data")
     return in_order(rows, *size, "validation_data")
+
+
+def has_several_inputs(batches: Batches, given: list[Any]) -> bool:
+    """Return whether the x of a batch is nested, or, beside a generator, of `given`."""
+    source: Any = batches if isinstance(batches, BatchedRows) else batches.source
+    parts = getattr(source, "rows", None) or getattr(source, "element_spec", None)
+    if parts is None and not hasattr(source, "__getitem__"):
+        shapes = [[getattr(e, "shape", ())[1:] for e in part] for part in given]
+        return shapes[0] != shapes[1]  # those of batches are equal
+    return isinstance((parts or source[0])[0], tuple | list | dict)
 
 
 def in_order(

@@ -163,7 +163,8 @@ class Checkpoint(Monitor):
 
     def _paths(self) -> list[Path]:
         """Return the checkpoints of epochs, the newest last."""
-        return sorted(self._directory.glob("epoch-[0-9]*.checkpoint"), key=_epochs)
+        paths = self._directory.glob("epoch-[0-9]*.checkpoint")
+        return sorted(paths, key=lambda path: int(path.stem.removeprefix("epoch-")))
 
     def _set(self, saved: Saved, path: Path) -> None:
         """Set a saved state, if its arrays fit the model."""
@@ -258,11 +259,6 @@ def _as(array: Array, dtype: str) -> Array:
     if dtype in (array.dtype.name, ""):
         return array
     return array.view(getattr(importlib.import_module("ml_dtypes"), dtype))
-
-
-def _epochs(path: Path) -> int:
-    """Return the number in a checkpoint's name: 100000 comes after 99999."""
-    return int(path.stem.removeprefix("epoch-"))
 
 
 def _try_to_write(directory: Path) -> None:

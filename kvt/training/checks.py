@@ -264,6 +264,21 @@ def execution(
         )
 
 
+def whole_executions(steps: Any, steps_per_execution: int | str, name: str) -> None:
+    """Reject a number of steps that Keras would round up to whole executions."""
+    if steps_per_execution == "epoch" or not (rest := steps % int(steps_per_execution)):
+        return
+    argument = (
+        "steps_per_epoch" if name == "train_step" else "validation_steps or steps"
+    )
+    more = steps - rest + int(steps_per_execution)
+    raise ValueError(
+        f"{argument} is {steps}; it must be a multiple of steps_per_execution, "
+        f"{steps_per_execution}, if there are more batches, because Keras would run "
+        f"{more} steps; use {more}, or steps_per_execution=1"
+    )
+
+
 def alike(parts: tuple[Any, ...]) -> None:
     """Reject parts of batches that cannot become one array, for many steps per call."""
     found = {

@@ -291,9 +291,5 @@ def _in_place(array: Array) -> tf.Tensor:
     """
     aligned = array.ctypes.data % data.ALIGNMENT == 0
     if aligned and array.flags.c_contiguous and array.flags.writeable:
-        return _shared(array)
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
     return tf.constant(array)
-
-
-def _shared(array: Array) -> tf.Tensor:
-    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())

@@ -18,6 +18,7 @@ from kvt.training.batches import (
     read_in_order,
     read_training,
     read_validation,
+    stops_early,
 )
 from kvt.training.callbacks import History
 from kvt.training.epochs import is_due, measure_epoch, predict_batches, train_epochs
@@ -87,9 +88,8 @@ def fit(
     validation: Batches | None = in_order(tail, *val_size) if tail else None
     if validation_data is not None:
         times = sum(is_due(epoch, validation_freq) for epoch in remaining)
-        nested = isinstance(x, tuple | list | dict) and y is not None
         validation = read_validation(
-            test_step, validation_data, val_size, times, nested
+            test_step, validation_data, val_size, times, training
         )
     mode = steps_per_execution, jit_compile
     train = runner(train_step, "train_step", training, *mode)
@@ -173,6 +173,8 @@ def runner(
     """
     checks.step(step, name, batches.parts)
     checks.execution(steps_per_execution, jit_compile, step, name)
+    if stops_early(batches):
+        checks.whole_executions(batches.steps, steps_per_execution, name)
     step = prepare(step, name, batches, steps_per_execution, jit_compile)
     if steps_per_execution == 1 and not jit_compile:
         return partial(run_steps, step, name, batches)

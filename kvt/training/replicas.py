@@ -58,7 +58,9 @@ class ReplicatedStep:
         The totals are those of all processes, (replicas,).
         """
         if self._run is None:
-            specs = tf.nest.map_structure(open_spec, batch)
+            specs = tf.nest.map_structure(
+                lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), batch
+            )
             self._run = tf.function(self._on_all_replicas, input_signature=specs)
         return {name: totals.numpy() for name, totals in self._run(*batch).items()}
 
@@ -100,8 +102,3 @@ def totals_of(logs: Mapping[str, Any], examples: tf.Tensor) -> tf.Tensor:
             mean = tf.reshape(value, ())
             totals.append(tf.math.multiply_no_nan(mean, tf.cast(examples, dtype)))
     return tf.stack(totals)
-
-
-def open_spec(part: Any) -> tf.TensorSpec:
-    """Return the specification of a part of a batch, for batches of any size."""
-    return tf.TensorSpec((None, *part.shape[1:]), part.dtype)

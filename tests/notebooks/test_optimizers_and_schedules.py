@@ -188,7 +188,7 @@ def in_graph(update: Callable[[Any], None], shapes: list[tuple[int, ...]]) -> An
 
 
 @pytest.mark.parametrize("rule", RULES)
-@settings(max_examples=3)
+@settings(max_examples=1)
 @given(
     shapes=st.lists(
         st.lists(st.integers(1, 12), min_size=1, max_size=3).map(tuple),
@@ -235,7 +235,7 @@ def test_a_rule_equals_kerass_on_any_gradients(
         assert same
 
 
-@settings(max_examples=6)
+@settings(max_examples=3)
 @given(steps_per_epoch=st.integers(1, 400), epochs=st.integers(1, 12))
 @example(steps_per_epoch=1, epochs=1)
 @example(steps_per_epoch=1, epochs=2)

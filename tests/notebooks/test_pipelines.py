@@ -24,7 +24,7 @@ Run = tuple[list[Any], dict[str, list[float]]]
 
 sizes = st.integers(1, 30)
 # Each example trains several networks, so few are drawn, and none is made smaller.
-few = settings(max_examples=4, phases=[Phase.explicit, Phase.generate])
+few = settings(max_examples=2, phases=[Phase.explicit, Phase.generate])
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +229,7 @@ def test_resumed_training_finds_its_place_by_skip(chapter: Namespace) -> None:
     assert parity.same_bits(at_once.get_weights(), resumed.get_weights())
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(st.integers(3, 12), st.integers(2, 9))
 def test_keras_repeats_the_first_two_batches_of_a_generator_that_ended(
     chapter: Namespace, n: int, steps: int

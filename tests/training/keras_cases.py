@@ -95,7 +95,8 @@ class Numbered(keras.utils.PyDataset):  # type: ignore[misc]
     def __getitem__(self, index: int) -> Any:
         x, y = line(4 * (self.count or 5)).values()
         rows = slice(4 * (index % 5), 4 * (index % 5) + 4)
-        return x[rows], y[rows] + np.float32(self.told / 100)
+        told = np.float32(self.told / 100)
+        return x[rows] + told, y[rows] + told
 
 
 class Stop(keras.callbacks.Callback):  # type: ignore[misc]
@@ -580,6 +581,35 @@ def nested_cases() -> None:
             )
         },
         model="pair",
+    )
+    add(
+        "validation_data",
+        {
+            "[x, y] of two inputs, beside a Dataset": lambda: {
+                "x": tf.data.Dataset.from_tensor_slices(
+                    tuple(nested("tuple").values())
+                ).batch(8),
+                "validation_data": list(nested("list").values()),
+            }
+        },
+        model="pair",
+    )
+    add(
+        "validation_data",
+        {
+            "[x, y] of two inputs, beside a generator": lambda: {
+                "x": (b for b in [tuple(nested("tuple").values())]),
+                "validation_data": list(nested("list").values()),
+            }
+        },
+        model="pair",
+    )
+    add(
+        "validation_data",
+        {"two batches beside a generator": lambda: list(batches(2))},
+        MORE,
+        x=batches,
+        y=...,
     )
     uneven = nested("tuple")
     uneven["x"] = uneven["x"][0], uneven["x"][1][:-1]

@@ -150,7 +150,7 @@ def test_a_damaged_checkpoint_causes_a_warning_and_the_one_before_it_is_used(
         assert Training(tmp_path).checkpoint.restore() == 3  # written anew
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(place=st.floats(0, 1), bit=st.integers(0, 7))
 def test_every_flipped_bit_is_detected(
     tmp_path_factory: pytest.TempPathFactory, place: float, bit: int

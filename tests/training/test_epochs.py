@@ -133,8 +133,22 @@ class Stop(keras.callbacks.Callback):
 # The hooks
 
 
-@pytest.mark.parametrize("validation", [VALIDATION, {}], ids=["validation", "none"])
-@pytest.mark.parametrize("steps_per_execution", [1, 2, 3, 9])
+@pytest.mark.parametrize(
+    ("steps_per_execution", "validation"),
+    [
+        pytest.param(steps, validation, marks=() if quick else pytest.mark.wide)
+        for steps, validation, quick in [
+            (1, VALIDATION, True),
+            (2, {}, True),
+            (3, VALIDATION, True),
+            (9, {}, True),
+            (1, {}, False),
+            (2, VALIDATION, False),
+            (3, {}, False),
+            (9, VALIDATION, False),
+        ]
+    ],
+)
 def test_every_hook_is_called_as_keras_calls_it(
     steps_per_execution: int, validation: dict[str, Any]
 ) -> None:
@@ -523,11 +537,13 @@ def without_model(name: str, **options: Any) -> str:
     needed = {"LearningRateScheduler": [print]}
     needed |= {one: ["x.keras"] for one in ("CSVLogger", "ModelCheckpoint")}
     needed |= {one: ["x"] for one in ("BackupAndRestore", "OrbaxCheckpoint")}
+    made = getattr(keras.callbacks, name)
     try:
-        callback = getattr(keras.callbacks, name)(*needed.get(name, []), **options)
+        callback = made(*needed.get(name, []), **options)
+    except ImportError:  # it needs a package that kvt does not
+        callback = made.__new__(made)
+    try:
         hooks.CallbackList(callback)
-    except ImportError:
-        return "not tested"  # it needs a package that kvt does not
     except ValueError as rejection:
         return "rejected: no `" + str(rejection).split(" uses ")[1].split(",")[0] + "`"
     return "same"
@@ -542,7 +558,7 @@ def table_of_callbacks() -> list[str]:
         for option, value in OPTIONAL.get(name, {}).items():
             rejected = without_model(name, **{option: value})
             without += f"; with `{option}`, {rejected}"
-        with_model = "not tested" if without == "not tested" else "same"
+        with_model = "not tested" if name == "OrbaxCheckpoint" else "same"
         raw = OWN.get(name, hooks.NEEDS.get(name, ("", hooks.SAVE))[1])
         raw = raw.replace("use kvt.Checkpoint", "`kvt.Checkpoint`")
         rows.append(f"| {name} | {with_model} | {without} | {raw} |")

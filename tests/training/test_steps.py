@@ -117,9 +117,9 @@ def test_a_generator_continues_in_the_next_epoch_in_every_mode() -> None:
     options = {"steps_per_epoch": 2}
     results = [
         of_kvt(step, w, batches(), steps_per_execution=mode, **options)
-        for mode in MODES
+        for mode in (1, 2, "epoch")
     ]
-    assert results == [results[0]] * len(MODES)
+    assert results == [results[0]] * 3
 
 
 # Random operations
