@@ -24,9 +24,12 @@ from kvt.data.releases import keras_before
 with quiet():
     import keras
     import tensorflow as tf
+    from keras.optimizers import SGD, Adam
     from keras.src.backend.tensorflow import numpy as keras_numpy
     from keras.src.losses.losses import LossFunctionWrapper
 
+# Of other libraries; then the other powers of ten.
+EPSILONS = 1e-8, 1e-7, 1e-5, 1e-3, 1e-6, 1e-4
 Change = dict[str, Any]
 Changes = Iterable[Change]
 Tensor = Any  # TensorFlow ships no types
@@ -52,7 +55,7 @@ class Evidence:
 
     def has_loss(self, *endings: str) -> bool:
         """Whether the name of the compiled loss ends in one of these."""
-        loss = self.side.compiled.loss
+        loss = self.side.loss
         given = loss if isinstance(loss, str) else getattr(loss, "name", None)
         return str(given or getattr(loss, "__name__", "")).endswith(endings)
 
@@ -249,24 +252,38 @@ def broadcast_targets(seen: Evidence) -> Changes:
         yield {"loss": lambda given: loss}
 
 
-def entropy_by(formula: Any) -> Any:
-    """Compute a cross-entropy from targets y and logits z by another formula."""
+def entropy_by(*formulas: Any) -> Any:
+    """Compute a cross-entropy from targets y and logits z by other formulas."""
 
-    def loss(y: Tensor, y_pred: Tensor) -> Tensor:
-        z: Any = getattr(y_pred, "_keras_logits", y_pred)
-        if y.shape[-1] != z.shape[-1]:  # sparse targets
-            y = tf.one_hot(tf.cast(tf.reshape(y, [-1]), "int32"), z.shape[-1])
-        return formula(tf.cast(y, z.dtype), z)
+    def switch(seen: Evidence) -> Changes:
+        sparse = seen.has_loss("sparse_categorical_crossentropy")
+        smoothing = getattr(seen.side.loss, "label_smoothing", 0.0)
 
-    return when(
-        lambda seen: seen.has_loss("categorical_crossentropy"),
-        {"loss": lambda given: loss},
+        def loss(formula: Any, y: Tensor, y_pred: Tensor) -> Tensor:
+            z: Any = getattr(y_pred, "_keras_logits", y_pred)
+            if sparse:
+                y = tf.one_hot(tf.cast(tf.reshape(y, [-1]), "int32"), z.shape[-1])
+            y = tf.cast(y, z.dtype)
+            if smoothing:
+                y = y * (1 - smoothing) + smoothing / z.shape[-1]
+            return formula(y, z)
+
+        for formula in formulas if seen.has_loss("categorical_crossentropy") else ():
+            yield {"loss": lambda given, f=formula: partial(loss, f)}
+
+    return switch
+
+
+def from_logarithms(*logarithms: Any) -> Any:
+    """Compute a cross-entropy from the logarithms of the probabilities."""
+    return entropy_by(
+        *(lambda y, z, f=f: -tf.reduce_sum(y * f(z), axis=-1) for f in logarithms)
     )
 
 
-def from_logarithms(logarithms: Any) -> Any:
-    """Compute a cross-entropy from the logarithms of the probabilities."""
-    return entropy_by(lambda y, z: -tf.reduce_sum(y * logarithms(z), axis=-1))
+def log_of(change: Any) -> Any:
+    """Compute logarithms of changed probabilities."""
+    return lambda z: tf.math.log(change(tf.nn.softmax(z)))
 
 
 # --- update ---------------------------------------------------------------------------
@@ -294,9 +311,13 @@ def rule_of_update(rule: Any, **changed: Any) -> Change:
 
 
 def other_rates(seen: Evidence) -> Changes:
-    """Take the learning rate from the two updates of a step."""
+    """Take the rate from the two updates of a step, or the first of a schedule."""
     sides, step = (seen.mine, seen.theirs), seen.place.step
     own, changes = seen.option("learning_rate"), []
+    if isinstance(own, dict):
+        rate = float(seen.side.compiled.optimizer.learning_rate)
+        told = f"the port's learning rate stays at {rate:g}"
+        yield {"optimizer": optimizer_arguments(learning_rate=rate), "told": told}
     if not isinstance(own, float) or any(step not in side.kept for side in sides):
         return
     for side in sides:
@@ -320,10 +341,15 @@ def norm_of_all(seen: Evidence) -> Changes:
     return [{"optimizer": swapped}] if one or together else []
 
 
+def momentum(seen: Evidence) -> Any:
+    """Return the momentum of plain SGD."""
+    return type(seen.side.compiled.optimizer) is SGD and seen.option("momentum")
+
+
 def other_epsilons(seen: Evidence) -> Changes:
     """Give the optimizer the epsilon of other libraries."""
     own = seen.option("epsilon")
-    for value in sorted({1e-8, 1e-7, 1e-5, 1e-3} - {own}) if own else ():
+    for value in (v for v in EPSILONS if own and v != own):
         told = f"the port's epsilon is {value:g}, Keras's is {own:g}"
         yield {"optimizer": optimizer_arguments(epsilon=value), "told": told}
 
@@ -349,6 +375,16 @@ def coupled_decay(seen: Evidence) -> Changes:
         )
 
     return [rule_of_update(rule, weight_decay=0.0)] if decay else []
+
+
+def places_of_epsilon(seen: Evidence) -> Changes:
+    """Add Adam's epsilon, or that of another library, to the corrected root."""
+    own = seen.option("epsilon")
+    if isinstance(seen.side.compiled.optimizer, Adam) and not seen.option("amsgrad"):
+        yield rule_of_update(epsilon_of_the_paper)
+        for value in (v for v in EPSILONS if v != own):
+            told = f"the port's epsilon is {value:g}, Keras's is {own:g}"
+            yield rule_of_update(epsilon_of_the_paper, epsilon=value) | {"told": told}
 
 
 def averaged_momentum(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
