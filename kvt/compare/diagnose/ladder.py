@@ -158,8 +158,11 @@ def _suspects(seen: Evidence) -> list[str]:
 
 def _close(mine: Record, place: Place, seen: Evidence) -> bool:
     """Whether a switch left only rounding where there was more than that."""
-    same_step = place.step == seen.place.step and not seen.rounding
-    return same_step and mine.residual(seen.theirs, place.step) < SMALL
+    step, losses = place.step, (mine.losses, seen.theirs.losses)
+    if step != seen.place.step or seen.rounding or len(losses[0]) <= step:
+        return False
+    alike = np.isclose(*(loss[step] for loss in losses), rtol=1e-4)
+    return bool(alike) and mine.residual(seen.theirs, step) < SMALL
 
 
 def _rungs(mine: Record, theirs: Record, names: list[str]) -> Any:
@@ -294,7 +297,7 @@ def _check(model: Any, fit: Any, budget: Any) -> None:
             )
     if fit is not None and not callable(fit):
         raise TypeError(
-            f"fit is a {type(fit).__name__}; it must be a function, your own loop; "
+            f"fit has type {type(fit).__name__}; it must be a function, your own loop; "
             "leave it out to use kvt.fit"
         )
     if not isinstance(budget, int) or budget < 1:

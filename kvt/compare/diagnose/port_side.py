@@ -53,8 +53,8 @@ def storages(port: Any, weights: Weights, names: list[str]) -> list[Storage]:
     """
     if not callable(port):
         raise TypeError(
-            f"port is a {type(port).__name__}; it must be a function of the weights "
-            "that returns a kvt.Port; pass the function, not what it returns"
+            f"port has type {type(port).__name__}; it must be a function of the "
+            "weights that returns a kvt.Port; pass the function, not what it returns"
         )
     probe = np.random.default_rng(0)
     marked = [probe.standard_normal(w.shape).astype(w.dtype) for w in weights]
