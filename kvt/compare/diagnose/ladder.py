@@ -158,10 +158,10 @@ def _suspects(seen: Evidence) -> list[str]:
 
 def _close(mine: Record, place: Place, seen: Evidence) -> bool:
     """Whether a switch left only rounding where there was more than that."""
-    step, losses = place.step, (mine.losses, seen.theirs.losses)
-    if step != seen.place.step or seen.rounding or len(losses[0]) <= step:
+    step = place.step
+    if step != seen.place.step or seen.rounding or len(mine.losses) <= step:
         return False
-    alike = np.isclose(*(loss[step] for loss in losses), rtol=1e-4)
+    alike = np.isclose(mine.losses[step], seen.theirs.losses[step], rtol=1e-4)
     return bool(alike) and mine.residual(seen.theirs, step) < SMALL
 
 
