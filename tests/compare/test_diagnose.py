@@ -515,6 +515,7 @@ def test_an_injected_cause_is_found_and_proven(case: Case) -> None:
     found = run(case)
     print(found.to_json())
     assert case.id in (found.candidates or found.causes)
+    assert "could not be tried" not in " ".join(found.notes)
     assert found.cause in (case.id, None)
     assert found.proof == "exact"
 

@@ -31,7 +31,8 @@ with quiet():
     import tensorflow as tf
 
 # Errors of a switch that does not fit a model, such as one for outputs of other shapes.
-UNFIT = TypeError, ValueError, tf.errors.OpError
+UNFIT = TypeError, ValueError, LookupError, AttributeError, tf.errors.OpError
+LASTING = 1e-3  # of the way from the start: rounding grows less in a short training
 
 
 @dataclass
@@ -74,16 +75,23 @@ class _Search:
                 self.found.append(equal[0])
                 return first, equal, "exact"
             if better is None:
-                return first, close, self._inexact(seen, close)
+                proof = self._inexact(seen, close)
+                return first, self.found[-1:] if close and proof else [], proof
             name, self.parts, mine, place = better
             self.found.append(name)
         return first, [], "exact" if self.found else None
 
-    def _inexact(self, seen: Evidence, close: list[str]) -> str | None:
+    def _inexact(self, seen: Evidence, close: dict[str, KerasParts]) -> str | None:
         """Keep the causes that leave only rounding; tell the others in a note."""
-        if close or (self.found and seen.rounding):
-            self.found += close[:1]
-            return "consistent"
+        tried = close or ({"": self.parts} if self.found and seen.rounding else {})
+        for name, parts in tried.items():
+            if self.side.trainings >= self.budget:
+                break
+            mine = self._train("to the end", parts)
+            if mine.drift(seen.theirs) < LASTING:
+                self.parts = parts
+                self.found += [name] if name else []
+                return "consistent"
         if self.found:
             causes, rung = " and ".join(self.found), seen.place.name
             self.notes.append(
@@ -102,7 +110,7 @@ class _Search:
     def _try(self, seen: Evidence) -> Any:
         """Switch on one cause after another; return what each led to."""
         equal: list[str] = []
-        close: list[str] = []
+        close: dict[str, KerasParts] = {}
         better: Any = None
         base = self.parts
         for name in _suspects(seen):
@@ -110,7 +118,8 @@ class _Search:
             if name in self.found or (equal and not like):
                 continue
             for change in CATALOGUE[name].switch(seen):
-                if self.side.trainings >= self.budget:
+                spare = bool(close or self.found)  # for a training to the end
+                if self.side.trainings + spare >= self.budget:
                     return equal, better, close
                 parts = base.changed(**change)
                 try:
@@ -130,7 +139,7 @@ class _Search:
                 if place > (better[3] if better else seen.place):
                     better = name, parts, mine, place
                 elif _close(mine, place, seen):
-                    close.append(name)
+                    close.setdefault(name, parts)
         return equal, better, close
 
     def _holds(self, parts: KerasParts) -> bool:
@@ -250,7 +259,7 @@ def diagnose(
         notes = [*storage.notes, *search.parts.told, *search.notes]
         if place is None and setup.steps == 1:
             notes.append("one step was compared; several causes show only after more")
-        if place is not None and proof != "exact" and side.trainings >= budget:
+        if place is not None and proof != "exact" and side.trainings >= budget - 1:
             notes.append(f"the budget of {budget} experiments ended the search")
         one = Diagnosis(
             first=place.name if place else None,

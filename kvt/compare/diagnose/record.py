@@ -111,6 +111,19 @@ class Record:
                 found = max(found, float(np.abs(a - b).max() / (size or 1.0)))
         return found
 
+    def drift(self, other: "Record") -> float:
+        """Return the last distance, relative to the way from the start."""
+        if [a.shape for a in self.last] != [b.shape for b in other.last]:
+            return np.inf
+        last, theirs, start = (
+            np.concatenate(
+                [array.ravel() for array in arrays if array.dtype.kind == "f"]
+            )
+            for arrays in (self.last, other.last, self.start)
+        )
+        norm = np.linalg.norm
+        return float(norm(last - theirs) / (norm(last - start) or 1.0))
+
     def agrees(self, other: "Record") -> bool:
         """Whether the last step received and left the same bits as the other side's."""
         step = len(self.after) - 1

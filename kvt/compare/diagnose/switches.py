@@ -387,8 +387,10 @@ def places_of_epsilon(seen: Evidence) -> Changes:
             yield rule_of_update(epsilon_of_the_paper, epsilon=value) | {"told": told}
 
 
-def averaged_momentum(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
+def averaged_momentum(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> Any:
     """Keep the velocity as a running mean of the gradients."""
+    if not own.momentum:  # another cause has set it to 0
+        return type(own).update_step(own, gradient, variable, rate)
     m, beta = own.momentums[own._get_variable_index(variable)], own.momentum
     m.assign(beta * m.value + (1 - beta) * gradient)
     variable.assign_sub(rate * m.value)
