@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from kvt.compare.diagnose import switches as on
+from kvt.compare.diagnose.orders import rule_of_order
 from kvt.compare.diagnose.switches import Changes, Evidence, when
 from kvt.data.quietly import quiet
 
@@ -48,7 +49,7 @@ CATALOGUE = {
         "Targets missing an axis", on.broadcast_targets, "inputs loss"
     ),
     **{
-        name: KnownCause(heading, on.rule_of_order(name), "order")
+        name: KnownCause(heading, rule_of_order(name), "order")
         for name, heading in {
             "random_split": "Random validation split",
             "not_shuffled": "Not shuffled",

@@ -217,26 +217,3 @@ def distance(names: list[str], one: Weights, two: Weights) -> str:
         f"{name} by up to {size:.3g} ({relative:.1g} of its largest value, "
         f"{int(steps.max()):,} ulp){others}"
     )
-
-
-def port_rows(setup: Setup, theirs: Record) -> tuple[list[list[Rows]], Rows]:
-    """Find the rows in the port's batches, by epoch; [] if they are not rows of x.
-
-    Also returns the first row (n,) that equals each row: this row stands for all equal
-    ones.
-    """
-    numbers: dict[bytes, int] = {}
-
-    def rows(examples: Array) -> Rows:
-        values = map(bytes, np.ascontiguousarray(examples))
-        return np.array([numbers.setdefault(v, len(numbers)) for v in values], "i8")
-
-    same = rows(setup.x.astype(theirs.batches[0][0].dtype))
-    first, known = np.unique(same, return_index=True)[1], len(numbers)
-    found = [rows(x) for x, _ in theirs.batches]
-    if len(numbers) > known or len(found) % setup.epochs:
-        return [], first[same]
-    steps = len(found) // setup.epochs
-    batches = [first[number] for number in found]
-    starts = range(0, len(found), steps)
-    return [batches[start : start + steps] for start in starts], first[same]

@@ -8,18 +8,14 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import lgamma, log
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from kvt import data
 from kvt.compare.diagnose.keras_side import KerasSide
-from kvt.compare.diagnose.record import SMALL, Place, Record, port_rows
-from kvt.compare.parts import Rows, cut, example_order
+from kvt.compare.diagnose.record import SMALL, Place, Record
 from kvt.data.quietly import quiet
-from kvt.data.releases import keras_before
 
 with quiet():
     import keras
@@ -70,7 +66,7 @@ def when(condition: Callable[[Evidence], Any], *changes: Change) -> Any:
     return lambda seen: changes if condition(seen) else ()
 
 
-# --- start, inputs and order ----------------------------------------------------------
+# --- start and inputs ----------------------------------------------------------------
 
 
 def at_start(alike: Callable[..., bool]) -> Any:
@@ -121,53 +117,6 @@ def other_scales(seen: Evidence) -> Changes:
         for factor in (np.float32(255), 1 / np.float32(255)):
             told = f"the port's inputs are {factor:.4g} times x"
             yield {"inputs": partial(np.multiply, factor), "told": told}
-
-
-def rule_of_order(name: str) -> Any:
-    """Train Keras on the port's batches, if this cause orders them so."""
-
-    def switch(seen: Evidence) -> Changes:
-        epochs, same = port_rows(seen.side.setup, seen.theirs)
-        if epochs and _cause_of_order(seen, epochs, same) == name:
-            tail = seen.side.setup.split()[1]
-            seen_rows = np.concatenate([rows for epoch in epochs for rows in epoch])
-            rest = np.setdiff1d(np.arange(len(same)), seen_rows)
-            held_back = tail if np.isin(tail, rest).all() else rest
-            yield {
-                "split": lambda setup: (np.arange(len(same)), held_back),
-                "batches": lambda setup, n, epoch: epochs[epoch],
-            }
-
-    return switch
-
-
-def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str:
-    """Name the cause of an order that is not Keras's; "" if it is not known."""
-    setup = seen.side.setup
-    rows, size = same[setup.split()[0]], setup.batch_size
-    n, orders = len(rows), [np.concatenate(epoch) for epoch in epochs]
-    first, mine = orders[0], rows[example_order(n, setup.seed)]
-    stored = {np.sort(batch).tobytes() for batch in cut(rows, size)}
-    counts = [np.bincount(order, minlength=len(same)) for order in (*orders, rows)]
-    if not np.isin(first, rows).all():  # or first training, then the held-back rows
-        return "" if np.isin(first[:n], rows).all() else "random_split"
-    if any((count > counts[-1]).any() for count in counts[:-1]):
-        return "with_replacement"
-    if len(first) == n // size * size < n and np.array_equal(first, mine[: len(first)]):
-        return "last_batch_dropped"
-    if np.array_equal(first, rows[: len(first)]):
-        return "not_shuffled"
-    other = "3.16" if keras_before("3.16") else "3.15"
-    if np.array_equal(first, rows[data.example_order(n, setup.seed, release=other)]):
-        return "order_of_another_keras"
-    if {np.sort(batch).tobytes() for batch in epochs[0]} <= stored:
-        return "batches_shuffled"
-    # The smallest buffer that can give this order; few random orders have one so small.
-    buffer = int((first - np.arange(len(first))).max()) + 1
-    chance = (n - buffer) * log(buffer) + lgamma(buffer + 1) - lgamma(n + 1)
-    if chance < log(1e-3):
-        return "small_buffer"
-    return "reshuffled" if any(not np.array_equal(o, first) for o in orders) else ""
 
 
 # --- forward pass and loss ------------------------------------------------------------
@@ -387,10 +336,8 @@ def places_of_epsilon(seen: Evidence) -> Changes:
             yield rule_of_update(epsilon_of_the_paper, epsilon=value) | {"told": told}
 
 
-def averaged_momentum(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> Any:
+def averaged_momentum(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
     """Keep the velocity as a running mean of the gradients."""
-    if not own.momentum:  # another cause has set it to 0
-        return type(own).update_step(own, gradient, variable, rate)
     m, beta = own.momentums[own._get_variable_index(variable)], own.momentum
     m.assign(beta * m.value + (1 - beta) * gradient)
     variable.assign_sub(rate * m.value)
