@@ -411,7 +411,7 @@ CASES = [
     Case("bias_added_with_plus", "convolution", {"forward": plus_after_convolution}),
     *(
         Case("eager_steps", pair, {"compile": lambda step, signature: step})
-        for pair in ("batch normalization", "convolution")
+        for pair in ("convolution", "batch normalization")
     ),
     *(Case("sum_instead_of_mean", pair, {"reduce": total}) for pair in SGD_PAIRS),
     *(

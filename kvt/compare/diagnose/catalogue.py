@@ -106,6 +106,11 @@ CATALOGUE = {
         "Softmax applied twice",
         on.entropy_by(lambda y, z: CROSS_ENTROPY(y, tf.nn.softmax(z))),
     ),
+    "eager_steps": KnownCause(
+        "Wrap both steps in tf.function.",
+        when(lambda s: not s.theirs.traced, {"eager": True}),
+        ROUNDING,
+    ),
     "log_of_softmax": KnownCause(
         "Log of softmax",
         on.from_logarithms(
@@ -135,11 +140,6 @@ CATALOGUE = {
     "bias_added_with_plus": KnownCause(
         "Bias added with plus", lambda s: [{"around": on.bias_by_plus}], ROUNDING
     ),
-    "eager_steps": KnownCause(
-        "Wrap both steps in tf.function.",
-        when(lambda s: not s.theirs.traced, {"eager": True}),
-        ROUNDING,
-    ),
     "xla": KnownCause(
         "XLA", lambda s: [{"xla": not s.side.compiled.jit_compile}], ROUNDING
     ),
@@ -158,6 +158,11 @@ CATALOGUE = {
     "momentum_averaged": KnownCause(
         "Averaged momentum",
         when(on.momentum, on.rule_of_update(on.averaged_momentum)),
+        UPDATE,
+    ),
+    "decoupled_weight_decay": KnownCause(
+        "Subtract learning_rate * weight_decay * weight; leave the gradient as it is.",
+        on.coupled_decay,
         UPDATE,
     ),
     # After many steps, both corrections are 1.
@@ -179,11 +184,6 @@ CATALOGUE = {
             on.counted_from(1),
             on.counted_from(-1),
         ),
-        UPDATE,
-    ),
-    "decoupled_weight_decay": KnownCause(
-        "Subtract learning_rate * weight_decay * weight; leave the gradient as it is.",
-        on.coupled_decay,
         UPDATE,
     ),
     "validation_updates_weights": KnownCause(
