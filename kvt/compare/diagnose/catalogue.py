@@ -64,9 +64,7 @@ CATALOGUE = {
     "dropout_left_off": KnownCause(
         "Dropout off in training",
         when(
-            on.dropout_layers,
-            {"training": False},
-            on.layer_setting("rate", "rate", 0),
+            on.dropout_layers, {"training": False}, on.layer_setting("rate", "rate", 0)
         ),
     ),
     "dropout_left_on": KnownCause(
@@ -98,9 +96,7 @@ CATALOGUE = {
         "Sum instead of mean", when(lambda s: not s.rounding, on.summed_loss(1))
     ),
     "last_batch_weighs_less": KnownCause(
-        "Last batch weighs less",
-        on.light_last_batch,
-        f"{STEP} metrics",
+        "Last batch weighs less", on.light_last_batch, f"{STEP} metrics"
     ),
     "softmax_twice": KnownCause(
         "Softmax applied twice",
@@ -172,11 +168,7 @@ CATALOGUE = {
         UPDATE,
     ),
     "epsilon_size": KnownCause("Adam epsilon value", on.other_epsilons, UPDATE),
-    "epsilon_place": KnownCause(
-        "Adam epsilon placement",
-        on.places_of_epsilon,
-        UPDATE,
-    ),
+    "epsilon_place": KnownCause("Adam epsilon placement", on.places_of_epsilon, UPDATE),
     "steps_off_by_one": KnownCause(
         "Count steps as Keras: from 1 in Adam's corrections, from 0 in a schedule.",
         when(

@@ -10,17 +10,10 @@ import numpy as np
 from kvt.compare.diagnose.catalogue import ALIKE, CATALOGUE
 from kvt.compare.diagnose.keras_side import KerasParts, KerasSide
 from kvt.compare.diagnose.port_side import Fit, Port, record_port, storages
-from kvt.compare.diagnose.record import (
-    SMALL,
-    Place,
-    Record,
-    Setup,
-    distance,
-    metrics,
-    same,
-)
+from kvt.compare.diagnose.record import SMALL, Place, Record, Setup, distance, metrics
 from kvt.compare.diagnose.switches import Evidence
 from kvt.compare.diagnose.words import Diagnosis, link
+from kvt.compare.parity import same_bits
 from kvt.compare.parts import Weights
 from kvt.data import Array, parameters
 from kvt.data.quietly import quiet
@@ -186,7 +179,7 @@ def _rungs(mine: Record, theirs: Record, names: list[str]) -> Any:
         labels = names if kind == "gradients" else [kind]
         yield kind, distance(labels, mine.details[kind], theirs.details[kind])
     told = f"{one:.7g} in Keras, {two:.7g} in the port"
-    yield "first loss", "same bits" if same(one, two) else told
+    yield "first loss", "same bits" if same_bits(one, two) else told
     yield "first update", distance(names, mine.kept[0], theirs.kept[0])
     differ = [i for i, (a, b) in enumerate(pairs) if not all(map(np.array_equal, a, b))]
     told = f"{len(mine.batches)} in Keras, {len(theirs.batches)} in the port"

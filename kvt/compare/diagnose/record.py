@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvt.compare.parity import ulps
+from kvt.compare.parity import same_bits, ulps
 from kvt.compare.parts import Rows, Weights, tail
 from kvt.data import Array
 
@@ -144,7 +144,7 @@ class Record:
             return "inputs"
         if step == 0 and self._differs_in("outputs", other):
             return "forward"
-        if not same(*(np.asarray(r.losses[step], "f4") for r in (self, other))):
+        if not same_bits(*(np.asarray(r.losses[step], "f4") for r in (self, other))):
             return "loss"
         differs = step == 0 and self._differs_in("gradients", other)
         return "gradients" if differs else "update"
@@ -184,11 +184,6 @@ def metrics(one: Record, other: Record, rtol: float = 2e-5) -> list[str]:
             for a, b in zip(one.history, other.history, strict=False)
         )
     )
-
-
-def same(a: Array, b: Array) -> bool:
-    """Whether two arrays have the same dtype, shape and bits."""
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def digest(weights: Weights) -> bytes:
