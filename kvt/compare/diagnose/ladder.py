@@ -161,7 +161,8 @@ def _suspects(seen: Evidence) -> list[str]:
 def _close(mine: Record, place: Place, seen: Evidence) -> bool:
     """Whether a switch left only rounding where there was more than that."""
     step = place.step
-    if step != seen.place.step or seen.rounding or len(mine.losses) <= step:
+    known = min(len(mine.losses), len(seen.theirs.losses))
+    if step != seen.place.step or seen.rounding or known <= step:
         return False
     alike = np.isclose(mine.losses[step], seen.theirs.losses[step], rtol=1e-4)
     return bool(alike) and mine.residual(seen.theirs, step) < SMALL
