@@ -4,7 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kvt.compare.diagnose.ladder import Port, diagnose
+    from kvt.compare.diagnose.ladder import diagnose
+    from kvt.compare.diagnose.port_side import Port
     from kvt.data.quietly import quiet
     from kvt.training import (
         Callback,
@@ -34,7 +35,7 @@ __all__ = [
     "quiet",
 ]
 ELSEWHERE = {
-    "Port": "kvt.compare.diagnose.ladder",
+    "Port": "kvt.compare.diagnose.port_side",
     "diagnose": "kvt.compare.diagnose.ladder",
     "quiet": "kvt.data.quietly",
 }

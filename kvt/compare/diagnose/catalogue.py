@@ -6,42 +6,13 @@ the rungs where it can show first.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from kvt.compare.diagnose.switches import (
-    Changes,
-    Evidence,
-    accuracy_by,
-    at_start,
-    averaged_momentum,
-    bias_by_plus,
-    broadcast_targets,
-    counted_from,
-    coupled_decay,
-    dropout_layers,
-    entropy_by,
-    epsilon_of_the_paper,
-    from_logarithms,
-    frozen_averages,
-    layer_setting,
-    light_last_batch,
-    momentum_of_averages,
-    moving_averages,
-    norm_of_all,
-    optimizer_arguments,
-    other_epsilons,
-    other_rates,
-    other_scales,
-    parts_in_float64,
-    reordered,
-    reporting,
-    rule_of_order,
-    rule_of_update,
-    summed_loss,
-    transposed,
-    when,
-)
+from kvt.compare.diagnose import switches as on
+from kvt.compare.diagnose.orders import rule_of_order
+from kvt.compare.diagnose.switches import Changes, Evidence, when
 from kvt.data.quietly import quiet
 
 with quiet():
@@ -65,17 +36,17 @@ CROSS_ENTROPY = tf.nn.softmax_cross_entropy_with_logits
 _STARTS = "Different initial weights"
 _L2 = "l2_loss instead of L2"
 CATALOGUE = {
-    "transposed_variable": KnownCause(_STARTS, at_start(transposed), "start"),
-    "variable_order": KnownCause(_STARTS, at_start(reordered), "start"),
+    "transposed_variable": KnownCause(_STARTS, on.at_start(on.transposed), "start"),
+    "variable_order": KnownCause(_STARTS, on.at_start(on.reordered), "start"),
     "float64": KnownCause(
-        "Float64 instead of float32", parts_in_float64, "start inputs"
+        "Float64 instead of float32", on.parts_in_float64, "start inputs"
     ),
-    "initial_weights": KnownCause(_STARTS, at_start(lambda a, b: True), "start"),
+    "initial_weights": KnownCause(_STARTS, on.at_start(lambda a, b: True), "start"),
     "pixels_not_scaled": KnownCause(
-        "Pixels not scaled", other_scales, "inputs forward loss"
+        "Pixels not scaled", on.other_scales, "inputs forward loss"
     ),
     "targets_without_axis": KnownCause(
-        "Targets missing an axis", broadcast_targets, "inputs loss"
+        "Targets missing an axis", on.broadcast_targets, "inputs loss"
     ),
     **{
         name: KnownCause(heading, rule_of_order(name), "order")
@@ -93,24 +64,23 @@ CATALOGUE = {
     "dropout_left_off": KnownCause(
         "Dropout off in training",
         when(
-            dropout_layers,
-            {"training": False},
-            layer_setting("seed_generator", "rate", 0),
+            on.dropout_layers, {"training": False}, on.layer_setting("rate", "rate", 0)
         ),
     ),
     "dropout_left_on": KnownCause(
         "Dropout on in validation",
-        when(dropout_layers, {"testing": True}),
+        when(on.dropout_layers, {"testing": True}),
         f"{STEP} metrics",
     ),
     "frozen_moving_averages": KnownCause(
         "Update the moving mean and variance in the train step, and in no other step.",
-        when(moving_averages, {"around": frozen_averages}, {"training": False}),
+        when(on.moving_averages, {"around": on.frozen_averages}, {"training": False}),
+        UPDATE,
     ),
     "moving_average_momentum": KnownCause(
         "Multiply the old moving average by Keras's momentum, 0.99 by default.",
-        momentum_of_averages,
-        f"{STEP} metrics",
+        on.momentum_of_averages,
+        f"{UPDATE} metrics",
     ),
     "half_of_l2": KnownCause(
         _L2, when(lambda s: s.side.compiled.losses, {"penalty": 0.5})
@@ -123,79 +93,89 @@ CATALOGUE = {
         when(lambda s: s.side.setup.class_weight, {"weighted": False}),
     ),
     "sum_instead_of_mean": KnownCause(
-        "Sum instead of mean", when(lambda s: not s.rounding, summed_loss(1))
+        "Sum instead of mean", when(lambda s: not s.rounding, on.summed_loss(1))
     ),
     "last_batch_weighs_less": KnownCause(
-        "Last batch weighs less",
-        light_last_batch,
-        f"{STEP} metrics",
+        "Last batch weighs less", on.light_last_batch, f"{STEP} metrics"
     ),
     "softmax_twice": KnownCause(
         "Softmax applied twice",
-        entropy_by(lambda y, z: CROSS_ENTROPY(y, tf.nn.softmax(z))),
+        on.entropy_by(lambda y, z: CROSS_ENTROPY(y, tf.nn.softmax(z))),
+    ),
+    "eager_steps": KnownCause(
+        "Wrap both steps in tf.function.",
+        when(lambda s: not s.theirs.traced, {"eager": True}),
+        ROUNDING,
     ),
     "log_of_softmax": KnownCause(
         "Log of softmax",
-        from_logarithms(lambda z: tf.math.log(tf.nn.softmax(z))),
+        on.from_logarithms(
+            on.log_of(tf.identity),
+            *(on.log_of(partial(tf.add, e)) for e in (1e-7, 1e-8, 1e-10)),
+        ),
         ROUNDING,
     ),
     "probabilities_clipped": KnownCause(
         "Clipped probabilities",
-        from_logarithms(
-            lambda z: tf.math.log(tf.clip_by_value(tf.nn.softmax(z), 1e-7, 1 - 1e-7))
+        on.from_logarithms(
+            *(
+                on.log_of(lambda p, e=e: tf.clip_by_value(p, e, 1 - e))
+                for e in (1e-7, 1e-10)
+            )
         ),
         ROUNDING,
     ),
     "log_softmax_by_hand": KnownCause(
-        "Log-softmax by hand", from_logarithms(tf.nn.log_softmax), ROUNDING
+        "Log-softmax by hand",
+        on.from_logarithms(
+            tf.nn.log_softmax,
+            lambda z: z - tf.reduce_logsumexp(z, axis=-1, keepdims=True),
+        ),
+        ROUNDING,
     ),
     "bias_added_with_plus": KnownCause(
-        "Bias added with plus", lambda s: [{"around": bias_by_plus}], ROUNDING
+        "Bias added with plus", lambda s: [{"around": on.bias_by_plus}], ROUNDING
     ),
     "xla": KnownCause(
         "XLA", lambda s: [{"xla": not s.side.compiled.jit_compile}], ROUNDING
     ),
     "learning_rate": KnownCause(
-        "Use the learning rate of Keras's optimizer.", other_rates, UPDATE
+        "Use the learning rate of Keras's optimizer.", on.other_rates, UPDATE
     ),
-    "global_clipnorm": KnownCause("Clipping by global norm", norm_of_all, UPDATE),
+    "global_clipnorm": KnownCause("Clipping by global norm", on.norm_of_all, UPDATE),
     "momentum_missing": KnownCause(
         "Momentum left at 0",
         when(
-            lambda s: s.option("momentum"),
-            {"optimizer": optimizer_arguments(momentum=0.0, nesterov=False)},
+            on.momentum,
+            {"optimizer": on.optimizer_arguments(momentum=0.0, nesterov=False)},
         ),
         UPDATE,
     ),
     "momentum_averaged": KnownCause(
         "Averaged momentum",
-        when(lambda s: s.option("momentum"), rule_of_update(averaged_momentum)),
+        when(on.momentum, on.rule_of_update(on.averaged_momentum)),
+        UPDATE,
+    ),
+    "decoupled_weight_decay": KnownCause(
+        "Subtract learning_rate * weight_decay * weight; leave the gradient as it is.",
+        on.coupled_decay,
         UPDATE,
     ),
     # After many steps, both corrections are 1.
     "bias_correction_missing": KnownCause(
         "Multiply the rate by sqrt(1 - beta_2 ** step) / (1 - beta_1 ** step).",
-        when(lambda s: s.option("beta_2"), counted_from(10**6)),
+        when(lambda s: s.option("beta_2"), on.counted_from(10**6)),
         UPDATE,
     ),
-    "epsilon_size": KnownCause("Adam epsilon value", other_epsilons, UPDATE),
-    "epsilon_place": KnownCause(
-        "Adam epsilon placement",
-        when(lambda s: s.option("beta_2"), rule_of_update(epsilon_of_the_paper)),
-        UPDATE,
-    ),
+    "epsilon_size": KnownCause("Adam epsilon value", on.other_epsilons, UPDATE),
+    "epsilon_place": KnownCause("Adam epsilon placement", on.places_of_epsilon, UPDATE),
     "steps_off_by_one": KnownCause(
         "Count steps as Keras: from 1 in Adam's corrections, from 0 in a schedule.",
         when(
             lambda s: s.option("beta_2") or isinstance(s.option("learning_rate"), dict),
-            counted_from(1),
-            counted_from(-1),
+            on.counted_from(1),
+            on.counted_from(-1),
         ),
-        UPDATE,
-    ),
-    "decoupled_weight_decay": KnownCause(
-        "Subtract learning_rate * weight_decay * weight; leave the gradient as it is.",
-        coupled_decay,
         UPDATE,
     ),
     "validation_updates_weights": KnownCause(
@@ -209,29 +189,32 @@ CATALOGUE = {
     ),
     "mean_of_batch_means": KnownCause(
         "Mean of batch means",
-        reporting(lambda losses, measure: {"loss": float(np.mean(losses))}),
+        on.reporting(lambda losses, measure: {"loss": float(np.mean(losses))}),
         "metrics",
     ),
     "metrics_of_last_batch": KnownCause(
         "Average a metric over all examples of an epoch.",
-        reporting(lambda losses, measure: {"loss": losses[-1]}),
+        on.reporting(lambda losses, measure: {"loss": losses[-1]}),
         "metrics",
     ),
     "loss_after_epoch": KnownCause(
         "Loss after the epoch",
-        reporting(
+        on.reporting(
             lambda losses, measure: {"loss": measure()["loss"]},
             lambda losses, measure: measure(),
         ),
         "metrics",
     ),
     "accuracy_binary": KnownCause(
-        "Binary accuracy", accuracy_by(lambda y_pred: y_pred > 0.5), "metrics"
+        "Binary accuracy", on.accuracy_by(lambda y_pred: y_pred > 0.5), "metrics"
     ),
-    "accuracy_exact": KnownCause("Exact accuracy", accuracy_by(tf.identity), "metrics"),
+    "accuracy_exact": KnownCause(
+        "Exact accuracy", on.accuracy_by(tf.identity), "metrics"
+    ),
 }
 # Causes that can leave the same bits: if one of them does, the others are tried, too.
 ALIKE = (
+    {"bias_added_with_plus", "eager_steps"},
     {"log_of_softmax", "probabilities_clipped"},
     {"sum_instead_of_mean", "learning_rate", "last_batch_weighs_less"},
     {"dropout_left_off", "frozen_moving_averages"},

@@ -52,6 +52,7 @@ class KerasParts:
     weighted: bool = True  # whether the user's class_weight is used
     validation: str = ""  # "trains": it updates the weights, unseen, or as "steps"
     xla: bool | None = None  # None: as compiled
+    eager: bool = False  # whether no graph is traced
     declared: bool = True  # whether the size of full batches is known to the steps
     dtype: str | None = None  # of the whole training; None: as compiled
     told: tuple[str, ...] = ()  # what a change is, in words
@@ -141,6 +142,14 @@ class KerasSide:
         self._state = [v.numpy() for v in self.compiled.variables]
         self.weights = self.compiled.get_weights()
 
+    @property
+    def loss(self) -> Any:
+        """What was compiled as the loss of the model's one output."""
+        given = self.compiled.loss
+        if isinstance(given, dict):
+            given = [*given.values()]
+        return given[0] if isinstance(given, list | tuple) else given
+
     def train(
         self, parts: KerasParts, other: Record | None = None, detailed: bool = False
     ) -> Record:
@@ -187,7 +196,7 @@ class KerasSide:
             examples = _dataset(batches(cut(rows, setup.batch_size)))
             return _means(model.evaluate(examples, verbose=0, return_dict=True))
 
-        record, also = Record(values()), []
+        record, also = Record(values(), data[0]), []
         noting = functools.partial(_notes, record, other, values)
         options: dict[str, Any] = {"verbose": 0, "shuffle": False}
         if len(held_back):
@@ -231,9 +240,10 @@ class KerasSide:
         model = _Model(inner, parts, detailed)
         model.compile(
             optimizer=_in_turn(parts.optimizer, optimizer, inner),
-            loss=_in_turn(parts.loss, _copy(own.loss)),
+            loss=_in_turn(parts.loss, _copy(self.loss)),
             loss_weights=given.get("loss_weights"),
             jit_compile=own.jit_compile if parts.xla is None else parts.xla,
+            run_eagerly=parts.eager,
             auto_scale_loss=False,
             **options,
         )
@@ -262,7 +272,11 @@ def _copy(given: Any) -> Any:
 def _means(logs: dict[str, Any]) -> dict[str, float]:
     """Return the metrics among what the steps returned."""
     others = ("batch_loss", "outputs", "gradients")
-    return {k: float(v) for k, v in logs.items() if not k.endswith(others)}
+    return {
+        name: float(number)
+        for name, number in logs.items()
+        if not name.endswith(others) and np.ndim(number) == 0
+    }
 
 
 def _cast(array: Array, dtype: str) -> Array:

@@ -1,7 +1,7 @@
 """Find the first place where two versions of a training part, and what causes it."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,42 +9,23 @@ import numpy as np
 
 from kvt.compare.diagnose.catalogue import ALIKE, CATALOGUE
 from kvt.compare.diagnose.keras_side import KerasParts, KerasSide
-from kvt.compare.diagnose.record import (
-    SMALL,
-    Place,
-    Record,
-    Setup,
-    digest,
-    distance,
-    metrics,
-    same,
-)
+from kvt.compare.diagnose.port_side import Fit, Port, record_port, storages
+from kvt.compare.diagnose.record import SMALL, Place, Record, Setup, distance, metrics
 from kvt.compare.diagnose.switches import Evidence
 from kvt.compare.diagnose.words import Diagnosis, link
+from kvt.compare.parity import same_bits
 from kvt.compare.parts import Weights
-from kvt.data import Array
+from kvt.data import Array, parameters
 from kvt.data.quietly import quiet
-from kvt.training import loop
-from kvt.training.means import Step
+from kvt.training import checks
 
 with quiet():
+    import keras
     import tensorflow as tf
 
-Fit = Callable[..., Any]
-UNFIT = TypeError, ValueError, AttributeError, RuntimeError, tf.errors.OpError
-
-
-@dataclass(frozen=True)
-class Port:
-    """Your version: its steps, and the variables that hold the model's weights.
-
-    The train step may also return "outputs", those of the model, and "gradients", a
-    list in the order of the trainable weights: then they are compared, too.
-    """
-
-    train_step: Step
-    test_step: Step
-    variables: Sequence[Any]
+# Errors of a switch that does not fit a model, such as one for outputs of other shapes.
+UNFIT = TypeError, ValueError, LookupError, AttributeError, tf.errors.OpError
+LASTING = 1e-3  # of the way from the start: rounding grows less in a short training
 
 
 @dataclass
@@ -52,18 +33,22 @@ class _Search:
     """The search for causes: what is found so far, and how many trainings are left."""
 
     side: KerasSide
+    record: Callable[[Weights], Record]  # train the port from these weights
     budget: int
     verbose: int
     parts: KerasParts = field(default_factory=KerasParts)
     found: list[str] = field(default_factory=list)
     ladder: tuple[tuple[str, str], ...] = ()  # the first comparison
+    notes: list[str] = field(default_factory=list)
 
-    def run(self, theirs: Record) -> tuple[Place | None, list[str], str | None]:
+    def run(self) -> tuple[Place | None, list[str], str | None]:
         """Return where Keras and the port part, the causes' candidates, the proof."""
+        theirs = self.record(self.side.weights)
         mine = self._train("as compiled", self.parts, detailed=bool(theirs.details))
         first = place = mine.parts(theirs)
         setup = self.side.setup
-        if place is not None and len(setup.split()[0]) % setup.batch_size == 0:
+        full = len(setup.split()[0]) % setup.batch_size == 0
+        if place is not None and full and self.budget > 1:
             # A port's steps may not know the size of full batches, as Keras's do.
             parts = self.parts.changed(declared=False)
             other = self._train("batches of any size", parts)
@@ -72,6 +57,10 @@ class _Search:
         _check_finite(mine, theirs)
         names = [self.side.compiled.weights[at].path for at in self.side.listed]
         self.ladder = tuple(_rungs(mine, theirs, names))
+        if first and (size := mine.residual(theirs, first.step)) < SMALL:
+            self.notes.append(
+                f"step {first.step + 1} differs by rounding: {size:.0e} of its update"
+            )
         while place is not None:
             seen = Evidence(self.side, mine, theirs, place)
             equal, better, close = self._try(seen)
@@ -79,11 +68,31 @@ class _Search:
                 self.found.append(equal[0])
                 return first, equal, "exact"
             if better is None:
-                self.found += close[:1]
-                return first, close, "consistent" if close else None
+                proof = self._inexact(seen, close)
+                return first, self.found[-1:] if close and proof else [], proof
             name, self.parts, mine, place = better
             self.found.append(name)
         return first, [], "exact" if self.found else None
+
+    def _inexact(self, seen: Evidence, close: dict[str, KerasParts]) -> str | None:
+        """Keep the causes that leave only rounding; tell the others in a note."""
+        tried = close or ({"": self.parts} if self.found and seen.rounding else {})
+        for name, parts in tried.items():
+            if self.side.trainings >= self.budget:
+                break
+            mine = self._train("to the end", parts)
+            if mine.drift(seen.theirs) < LASTING:
+                self.parts = parts
+                self.found += [name] if name else []
+                return "consistent"
+        if self.found:
+            causes, rung = " and ".join(self.found), seen.place.name
+            self.notes.append(
+                f"with {causes} in Keras, the first difference is {rung}, step "
+                f"{seen.place.step + 1}; what causes it is unknown"
+            )
+            self.found, self.parts = [], KerasParts()
+        return None
 
     def _train(self, name: str, *given: Any, **options: Any) -> Record:
         if self.verbose:
@@ -94,7 +103,7 @@ class _Search:
     def _try(self, seen: Evidence) -> Any:
         """Switch on one cause after another; return what each led to."""
         equal: list[str] = []
-        close: list[str] = []
+        close: dict[str, KerasParts] = {}
         better: Any = None
         base = self.parts
         for name in _suspects(seen):
@@ -102,14 +111,19 @@ class _Search:
             if name in self.found or (equal and not like):
                 continue
             for change in CATALOGUE[name].switch(seen):
-                if self.side.trainings >= self.budget:
+                spare = bool(close or self.found)  # for a training to the end
+                if self.side.trainings + spare >= self.budget:
                     return equal, better, close
                 parts = base.changed(**change)
                 try:
                     mine = self._train(name, parts, seen.theirs)
-                except UNFIT:
-                    break  # a switch that does not fit this model
+                except UNFIT as error:
+                    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+                    self.notes.append(f"{name} could not be tried: {reason}")
+                    break
                 place = mine.parts(seen.theirs)
+                if place is None and seen.rounding and not self._holds(parts):
+                    continue
                 if place is None:
                     equal.append(name)
                     if len(equal) == 1:
@@ -118,8 +132,19 @@ class _Search:
                 if place > (better[3] if better else seen.place):
                     better = name, parts, mine, place
                 elif _close(mine, place, seen):
-                    close.append(name)
+                    close.setdefault(name, parts)
         return equal, better, close
+
+    def _holds(self, parts: KerasParts) -> bool:
+        """Whether the bits are equal from another start: a few can be so by chance."""
+        if parts.start or self.side.trainings >= self.budget:
+            return bool(parts.start)
+        other = [
+            (1.1 * w + 0.01).astype(w.dtype) if w.dtype.kind == "f" else w
+            for w in self.side.weights
+        ]
+        theirs, parts = self.record(other), parts.changed(start=lambda own: other)
+        return self._train("another start", parts, theirs).parts(theirs) is None
 
 
 def _suspects(seen: Evidence) -> list[str]:
@@ -135,8 +160,12 @@ def _suspects(seen: Evidence) -> list[str]:
 
 def _close(mine: Record, place: Place, seen: Evidence) -> bool:
     """Whether a switch left only rounding where there was more than that."""
-    same_step = place.step == seen.place.step and not seen.rounding
-    return same_step and mine.residual(seen.theirs, place.step) < SMALL
+    step = place.step
+    known = min(len(mine.losses), len(seen.theirs.losses))
+    if step != seen.place.step or seen.rounding or known <= step:
+        return False
+    alike = np.isclose(mine.losses[step], seen.theirs.losses[step], rtol=1e-4)
+    return bool(alike) and mine.residual(seen.theirs, step) < SMALL
 
 
 def _rungs(mine: Record, theirs: Record, names: list[str]) -> Any:
@@ -151,7 +180,7 @@ def _rungs(mine: Record, theirs: Record, names: list[str]) -> Any:
         labels = names if kind == "gradients" else [kind]
         yield kind, distance(labels, mine.details[kind], theirs.details[kind])
     told = f"{one:.7g} in Keras, {two:.7g} in the port"
-    yield "first loss", "same bits" if same(one, two) else told
+    yield "first loss", "same bits" if same_bits(one, two) else told
     yield "first update", distance(names, mine.kept[0], theirs.kept[0])
     differ = [i for i, (a, b) in enumerate(pairs) if not all(map(np.array_equal, a, b))]
     told = f"{len(mine.batches)} in Keras, {len(theirs.batches)} in the port"
@@ -192,24 +221,39 @@ def diagnose(
     that returns no `Port`, for steps that change no variable, and for a loss that is
     not finite from the start.
     """
-    _check(model)
-    numbers = batch_size, epochs, validation_split, seed, class_weight
-    setup = Setup(np.asarray(x), np.asarray(y), *numbers)
+    _check(model, fit, budget)
+    numbers = parameters.check(
+        {
+            "batch_size": batch_size,
+            "epochs": epochs,
+            "validation_split": validation_split,
+            "seed": seed,
+        }
+    )
+    if class_weight is not None:
+        checks.class_weight(class_weight, None)
+    arrays: dict[str, Any] = {"x": np.asarray(x), "y": np.asarray(y)}
+    for name, array in arrays.items():
+        checks.numbers(array, name)
+    checks.rows(arrays)
+    setup = Setup(**arrays, **numbers, class_weight=class_weight)
     side = KerasSide(model, setup)
     best: Diagnosis | None = None
-    for mapping in _mappings(port, side.weights, [w.path for w in model.weights]):
-        side.listed = [at for at, _, _ in mapping.places]
-        theirs = _record(port, side.weights, setup, fit, mapping)
-        search = _Search(side, budget, verbose)
-        place, candidates, proof = search.run(theirs)
+    for storage in storages(port, side.weights, [w.path for w in model.weights]):
+        side.listed = [at for at, _, _ in storage.places]
+
+        def record(weights: Weights, storage: Any = storage) -> Record:
+            return record_port(port, weights, setup, fit, storage)
+
+        search = _Search(side, record, budget, verbose)
+        place, candidates, proof = search.run()
         if verbose:
             print("\r" + " " * 72, end="\r", file=sys.stderr, flush=True)
         named = [*search.found, *candidates]
-        fixes = [link(CATALOGUE[name].fix) for name in named]
-        notes = [*mapping.notes, *search.parts.told]
-        if place is None and len(theirs.after) == 1:
+        notes = [*storage.notes, *search.parts.told, *search.notes]
+        if place is None and setup.steps == 1:
             notes.append("one step was compared; several causes show only after more")
-        if place is not None and proof != "exact" and side.trainings >= budget:
+        if place is not None and proof != "exact" and side.trainings >= budget - 1:
             notes.append(f"the budget of {budget} experiments ended the search")
         one = Diagnosis(
             first=place.name if place else None,
@@ -218,8 +262,8 @@ def diagnose(
             causes=tuple(search.found),
             candidates=tuple(candidates),
             proof=proof,
-            fixes=tuple(dict.fromkeys(fixes)),
-            notes=tuple(notes),
+            fixes=tuple(dict.fromkeys(link(CATALOGUE[name].fix) for name in named)),
+            notes=tuple(dict.fromkeys(notes)),
             experiments=side.trainings,
         )
         if place is None or proof == "exact":
@@ -229,7 +273,8 @@ def diagnose(
     return best
 
 
-def _check(model: Any) -> None:
+def _check(model: Any, fit: Any, budget: Any) -> None:
+    """Reject what cannot be trained as Keras's `fit` trains it."""
     if not getattr(model, "compiled", False) or model.optimizer is None:
         raise ValueError(
             "model is not compiled with an optimizer; diagnose trains it as fit does; "
@@ -240,6 +285,29 @@ def _check(model: Any) -> None:
             "model has no weights yet; both sides must start from the same ones; call "
             "model.build(shape), or the model on one batch, first"
         )
+    for name in ("train_step", "test_step", "compute_loss"):
+        own = getattr(getattr(model, name), "__func__", None)
+        if own is not getattr(keras.Model, name):
+            raise ValueError(
+                f"model has its own {name}; diagnose can change only Keras's; move "
+                "what it does into a layer, the loss or the optimizer"
+            )
+    for name in ("inputs", "outputs"):
+        if (count := len(getattr(model, name, None) or "1")) > 1:
+            raise ValueError(
+                f"model has {count} {name}; diagnose compares models with one; join "
+                "them into one array, and split it in the model's first or last layer"
+            )
+    if fit is not None and not callable(fit):
+        raise TypeError(
+            f"fit has type {type(fit).__name__}; it must be a function, your own loop; "
+            "leave it out to use kvt.fit"
+        )
+    if not isinstance(budget, int) or budget < 1:
+        raise ValueError(
+            f"budget is {budget!r}; it must be an integer of at least 1, the trainings "
+            "of Keras; use 60, the default"
+        )
 
 
 def _check_finite(mine: Record, theirs: Record) -> None:
@@ -249,111 +317,3 @@ def _check_finite(mine: Record, theirs: Record) -> None:
             f"{theirs.losses[0]} in the port; one of them must be finite; check x and "
             "y for wrong scales, and the initial weights"
         )
-
-
-@dataclass(frozen=True)
-class _Mapping:
-    """Which weight is in which of the port's variables, and whether transposed."""
-
-    places: tuple[tuple[int, int, bool], ...]  # weight, variable, transposed
-    notes: tuple[str, ...] = ()
-
-    def read(self, variables: Sequence[Any]) -> Weights:
-        values = ((value(variables[at]), turned) for _, at, turned in self.places)
-        return [array.T if turned else array for array, turned in values]
-
-
-def value(variable: Any) -> Array:
-    """Copy a variable's value: of TensorFlow, Keras, NumPy."""
-    return np.array(variable.numpy() if hasattr(variable, "numpy") else variable)
-
-
-def _mappings(port: Any, weights: Weights, names: list[str]) -> list[_Mapping]:
-    """Find the weights among the port's variables: as listed, then by their values."""
-    probe = np.random.default_rng(0)
-    marked = [probe.standard_normal(w.shape).astype(w.dtype) for w in weights]
-    values = [value(v) for v in _made(port, marked).variables]
-    listed = [(at, at, False) for at in range(min(len(weights), len(values)))]
-    fits = len(values) >= len(weights) and all(
-        values[at].shape == weights[at].shape for at, _, _ in listed
-    )
-    by_value = [
-        (number, at, turned)
-        for number, mark in enumerate(marked)
-        for at, array in enumerate(values)
-        for turned in (False, True)[: array.ndim]
-        if np.array_equal(array.T if turned else array, mark)
-    ]
-    found = [_Mapping(tuple(listed))] if fits else []
-    every = len(by_value) == len(weights) and by_value != listed
-    if by_value and (every or not fits):
-        found.append(_Mapping(tuple(by_value), tuple(_storage(by_value, names))))
-    if not found:
-        given = ", ".join(str(v.shape) for v in values) or "(none)"
-        raise ValueError(
-            f"the port's variables have shapes {given}; they must hold the model's "
-            f"weights, {', '.join(str(w.shape) for w in weights)}; list them in "
-            "Port(…, variables) in the order of model.get_weights()"
-        )
-    return found
-
-
-def _storage(places: list[tuple[int, int, bool]], names: list[str]) -> Any:
-    """Yield what is unlike Keras in how the port stores the weights."""
-    if turned := [names[i] for i, _, turned in places if turned]:
-        yield f"the port stores {', '.join(turned)} transposed"
-    if [at for _, at, _ in places] != sorted(at for _, at, _ in places):
-        yield "the port lists its variables in another order"
-    held = {i for i, _, _ in places}
-    if rest := [name for i, name in enumerate(names) if i not in held]:
-        yield f"the port has no variable for {', '.join(rest)}: they are not compared"
-
-
-def _made(port: Any, weights: Weights) -> Port:
-    made = port([w.copy() for w in weights])
-    if not isinstance(made, Port):
-        raise TypeError(
-            f"port returned a {type(made).__name__}; it must return a kvt.Port; end it "
-            "with return kvt.Port(train_step, test_step, variables)"
-        )
-    return made
-
-
-def _record(
-    port: Any, weights: Weights, setup: Setup, fit: Fit | None, mapping: _Mapping
-) -> Record:
-    """Train the port; note what each of its steps received and left."""
-    made = _made(port, weights)
-    record = Record(mapping.read(made.variables))
-
-    def train_step(*batch: Any) -> Any:
-        arrays = [np.asarray(part) for part in batch]
-        record.begin(arrays[0], arrays[1], mapping.read(made.variables))
-        logs = made.train_step(*batch)
-        record.end(logs, mapping.read(made.variables))
-        return {k: v for k, v in logs.items() if k not in ("outputs", "gradients")}
-
-    options: dict[str, Any] = dict(zip(Setup._fields[2:6], setup[2:6], strict=True))
-    given: Any = train_step, made.test_step, setup.x, setup.y
-    try:
-        if fit is None:
-            options["verbose"] = 0
-            history: Any = loop.fit(*given, **options).history
-        else:
-            history = fit(*given, *setup[2:6])
-    except FloatingPointError:
-        history, record.complete = {}, False
-    epochs = range(len(next(iter(history.values()), [])))
-    record.history = [{k: float(v[e]) for k, v in history.items()} for e in epochs]
-    if not record.after:
-        raise ValueError(
-            "the loop called no train step; it must call the one that it was given; "
-            "use the arguments of fit, not the port's own steps"
-        )
-    still = {*record.after} == {digest(record.start)}
-    if still and np.isfinite(record.losses[0]):  # NaN would stay as it is, too
-        raise ValueError(
-            "the train step changed none of the variables; training must update them; "
-            "list the variables that the step updates in Port(…, variables)"
-        )
-    return record

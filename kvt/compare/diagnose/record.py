@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kvt.compare.parity import ulps
+from kvt.compare.parity import same_bits, ulps
 from kvt.compare.parts import Rows, Weights, tail
 from kvt.data import Array
 
@@ -36,6 +36,11 @@ class Setup(NamedTuple):
         n, share = len(self.x), self.validation_split
         return tail(n, share, self.seed) if share else (np.arange(n), np.arange(0))
 
+    @property
+    def steps(self) -> int:
+        """The number of train steps in all epochs."""
+        return self.epochs * -(-len(self.split()[0]) // self.batch_size)
+
 
 class Place(NamedTuple):
     """A step, counted from 0, and the rung of the ladder on which two sides part."""
@@ -54,6 +59,7 @@ class Record:
     """One side's training. Weights are kept as digests, and in full while they fit."""
 
     start: Weights
+    examples: Array  # as the steps should receive them
     batches: list[tuple[Array, Array]] = field(default_factory=list)
     before: list[bytes] = field(default_factory=list)  # digests before each step
     after: list[bytes] = field(default_factory=list)  # and after it
@@ -63,6 +69,7 @@ class Record:
     history: list[dict[str, float]] = field(default_factory=list)  # by epoch
     details: dict[str, Weights] = field(default_factory=dict)  # the first step's
     complete: bool = True  # whether the training reached its end
+    traced: bool = True  # whether the steps are known to run as graphs
     _bytes: int = 0
 
     def begin(self, x: Array, y: Array, weights: Weights) -> None:
@@ -104,6 +111,19 @@ class Record:
                 found = max(found, float(np.abs(a - b).max() / (size or 1.0)))
         return found
 
+    def drift(self, other: "Record") -> float:
+        """Return the last distance, relative to the way from the start."""
+        if [a.shape for a in self.last] != [b.shape for b in other.last]:
+            return np.inf
+        last, theirs, start = (
+            np.concatenate(
+                [array.ravel() for array in arrays if array.dtype.kind == "f"]
+            )
+            for arrays in (self.last, other.last, self.start)
+        )
+        norm = np.linalg.norm
+        return float(norm(last - theirs) / (norm(last - start) or 1.0))
+
     def agrees(self, other: "Record") -> bool:
         """Whether the last step received and left the same bits as the other side's."""
         step = len(self.after) - 1
@@ -116,12 +136,15 @@ class Record:
         if self.after[step] == other.after[step]:
             return None
         one, two = self.batches[step], other.batches[step]
-        if not all(map(np.array_equal, one, two)):  # in whatever dtype
+        if not np.array_equal(one[0], two[0]):  # in whatever dtype
             kinds = [[(a.shape[1:], a.dtype) for a in batch] for batch in (one, two)]
-            return "order" if kinds[0] == kinds[1] else "inputs"
+            known = {*map(bytes, self.examples)} if kinds[0] == kinds[1] else {}
+            return "order" if all(bytes(row) in known for row in two[0]) else "inputs"
+        if not np.array_equal(one[1], two[1]):
+            return "inputs"
         if step == 0 and self._differs_in("outputs", other):
             return "forward"
-        if not same(*(np.asarray(r.losses[step], "f4") for r in (self, other))):
+        if not same_bits(*(np.asarray(r.losses[step], "f4") for r in (self, other))):
             return "loss"
         differs = step == 0 and self._differs_in("gradients", other)
         return "gradients" if differs else "update"
@@ -163,11 +186,6 @@ def metrics(one: Record, other: Record, rtol: float = 2e-5) -> list[str]:
     )
 
 
-def same(a: Array, b: Array) -> bool:
-    """Whether two arrays have the same dtype, shape and bits."""
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
 def digest(weights: Weights) -> bytes:
     """Return a digest of dtypes, shapes and bits."""
     found = hashlib.blake2b(digest_size=16)
@@ -194,26 +212,3 @@ def distance(names: list[str], one: Weights, two: Weights) -> str:
         f"{name} by up to {size:.3g} ({relative:.1g} of its largest value, "
         f"{int(steps.max()):,} ulp){others}"
     )
-
-
-def port_rows(setup: Setup, theirs: Record) -> tuple[list[list[Rows]], Rows]:
-    """Find the rows in the port's batches, by epoch; [] if they are not rows of x.
-
-    Also returns the first row (n,) that equals each row: this row stands for all equal
-    ones.
-    """
-    numbers: dict[bytes, int] = {}
-
-    def rows(examples: Array) -> Rows:
-        values = map(bytes, np.ascontiguousarray(examples))
-        return np.array([numbers.setdefault(v, len(numbers)) for v in values], "i8")
-
-    same = rows(setup.x.astype(theirs.batches[0][0].dtype))
-    first, known = np.unique(same, return_index=True)[1], len(numbers)
-    found = [rows(x) for x, _ in theirs.batches]
-    if len(numbers) > known or len(found) % setup.epochs:
-        return [], first[same]
-    steps = len(found) // setup.epochs
-    batches = [first[number] for number in found]
-    starts = range(0, len(found), steps)
-    return [batches[start : start + steps] for start in starts], first[same]

@@ -8,25 +8,24 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import lgamma, log
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from kvt import data
 from kvt.compare.diagnose.keras_side import KerasSide
-from kvt.compare.diagnose.record import SMALL, Place, Record, port_rows
-from kvt.compare.parts import Rows, cut, example_order
+from kvt.compare.diagnose.record import SMALL, Place, Record
 from kvt.data.quietly import quiet
-from kvt.data.releases import keras_before
 
 with quiet():
     import keras
     import tensorflow as tf
+    from keras.optimizers import SGD, Adam
     from keras.src.backend.tensorflow import numpy as keras_numpy
     from keras.src.losses.losses import LossFunctionWrapper
 
+# Of other libraries; then the other powers of ten.
+EPSILONS = 1e-8, 1e-7, 1e-5, 1e-3, 1e-6, 1e-4
 Change = dict[str, Any]
 Changes = Iterable[Change]
 Tensor = Any  # TensorFlow ships no types
@@ -52,7 +51,7 @@ class Evidence:
 
     def has_loss(self, *endings: str) -> bool:
         """Whether the name of the compiled loss ends in one of these."""
-        loss = self.side.compiled.loss
+        loss = self.side.loss
         given = loss if isinstance(loss, str) else getattr(loss, "name", None)
         return str(given or getattr(loss, "__name__", "")).endswith(endings)
 
@@ -67,7 +66,7 @@ def when(condition: Callable[[Evidence], Any], *changes: Change) -> Any:
     return lambda seen: changes if condition(seen) else ()
 
 
-# --- start, inputs and order ----------------------------------------------------------
+# --- start and inputs ----------------------------------------------------------------
 
 
 def at_start(alike: Callable[..., bool]) -> Any:
@@ -118,53 +117,6 @@ def other_scales(seen: Evidence) -> Changes:
         for factor in (np.float32(255), 1 / np.float32(255)):
             told = f"the port's inputs are {factor:.4g} times x"
             yield {"inputs": partial(np.multiply, factor), "told": told}
-
-
-def rule_of_order(name: str) -> Any:
-    """Train Keras on the port's batches, if this cause orders them so."""
-
-    def switch(seen: Evidence) -> Changes:
-        epochs, same = port_rows(seen.side.setup, seen.theirs)
-        if epochs and _cause_of_order(seen, epochs, same) == name:
-            tail = seen.side.setup.split()[1]
-            seen_rows = np.concatenate([rows for epoch in epochs for rows in epoch])
-            rest = np.setdiff1d(np.arange(len(same)), seen_rows)
-            held_back = tail if np.isin(tail, rest).all() else rest
-            yield {
-                "split": lambda setup: (np.arange(len(same)), held_back),
-                "batches": lambda setup, n, epoch: epochs[epoch],
-            }
-
-    return switch
-
-
-def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str:
-    """Name the cause of an order that is not Keras's; "" if it is not known."""
-    setup = seen.side.setup
-    rows, size = same[setup.split()[0]], setup.batch_size
-    n, orders = len(rows), [np.concatenate(epoch) for epoch in epochs]
-    first, mine = orders[0], rows[example_order(n, setup.seed)]
-    stored = {np.sort(batch).tobytes() for batch in cut(rows, size)}
-    counts = [np.bincount(order, minlength=len(same)) for order in (*orders, rows)]
-    if not np.isin(first, rows).all():  # or first training, then the held-back rows
-        return "" if np.isin(first[:n], rows).all() else "random_split"
-    if any((count > counts[-1]).any() for count in counts[:-1]):
-        return "with_replacement"
-    if len(first) == n // size * size < n and np.array_equal(first, mine[: len(first)]):
-        return "last_batch_dropped"
-    if np.array_equal(first, rows[: len(first)]):
-        return "not_shuffled"
-    other = "3.16" if keras_before("3.16") else "3.15"
-    if np.array_equal(first, rows[data.example_order(n, setup.seed, release=other)]):
-        return "order_of_another_keras"
-    if {np.sort(batch).tobytes() for batch in epochs[0]} <= stored:
-        return "batches_shuffled"
-    # The smallest buffer that can give this order; few random orders have one so small.
-    buffer = int((first - np.arange(len(first))).max()) + 1
-    chance = (n - buffer) * log(buffer) + lgamma(buffer + 1) - lgamma(n + 1)
-    if chance < log(1e-3):
-        return "small_buffer"
-    return "reshuffled" if any(not np.array_equal(o, first) for o in orders) else ""
 
 
 # --- forward pass and loss ------------------------------------------------------------
@@ -249,24 +201,38 @@ def broadcast_targets(seen: Evidence) -> Changes:
         yield {"loss": lambda given: loss}
 
 
-def entropy_by(formula: Any) -> Any:
-    """Compute a cross-entropy from targets y and logits z by another formula."""
+def entropy_by(*formulas: Any) -> Any:
+    """Compute a cross-entropy from targets y and logits z by other formulas."""
 
-    def loss(y: Tensor, y_pred: Tensor) -> Tensor:
-        z: Any = getattr(y_pred, "_keras_logits", y_pred)
-        if y.shape[-1] != z.shape[-1]:  # sparse targets
-            y = tf.one_hot(tf.cast(tf.reshape(y, [-1]), "int32"), z.shape[-1])
-        return formula(tf.cast(y, z.dtype), z)
+    def switch(seen: Evidence) -> Changes:
+        sparse = seen.has_loss("sparse_categorical_crossentropy")
+        smoothing = getattr(seen.side.loss, "label_smoothing", 0.0)
 
-    return when(
-        lambda seen: seen.has_loss("categorical_crossentropy"),
-        {"loss": lambda given: loss},
+        def loss(formula: Any, y: Tensor, y_pred: Tensor) -> Tensor:
+            z: Any = getattr(y_pred, "_keras_logits", y_pred)
+            if sparse:
+                y = tf.one_hot(tf.cast(tf.reshape(y, [-1]), "int32"), z.shape[-1])
+            y = tf.cast(y, z.dtype)
+            if smoothing:
+                y = y * (1 - smoothing) + smoothing / z.shape[-1]
+            return formula(y, z)
+
+        for formula in formulas if seen.has_loss("categorical_crossentropy") else ():
+            yield {"loss": lambda given, f=formula: partial(loss, f)}
+
+    return switch
+
+
+def from_logarithms(*logarithms: Any) -> Any:
+    """Compute a cross-entropy from the logarithms of the probabilities."""
+    return entropy_by(
+        *(lambda y, z, f=f: -tf.reduce_sum(y * f(z), axis=-1) for f in logarithms)
     )
 
 
-def from_logarithms(logarithms: Any) -> Any:
-    """Compute a cross-entropy from the logarithms of the probabilities."""
-    return entropy_by(lambda y, z: -tf.reduce_sum(y * logarithms(z), axis=-1))
+def log_of(change: Any) -> Any:
+    """Compute logarithms of changed probabilities."""
+    return lambda z: tf.math.log(change(tf.nn.softmax(z)))
 
 
 # --- update ---------------------------------------------------------------------------
@@ -294,9 +260,13 @@ def rule_of_update(rule: Any, **changed: Any) -> Change:
 
 
 def other_rates(seen: Evidence) -> Changes:
-    """Take the learning rate from the two updates of a step."""
+    """Take the rate from the two updates of a step, or the first of a schedule."""
     sides, step = (seen.mine, seen.theirs), seen.place.step
     own, changes = seen.option("learning_rate"), []
+    if isinstance(own, dict):
+        rate = float(seen.side.compiled.optimizer.learning_rate)
+        told = f"the port's learning rate stays at {rate:g}"
+        yield {"optimizer": optimizer_arguments(learning_rate=rate), "told": told}
     if not isinstance(own, float) or any(step not in side.kept for side in sides):
         return
     for side in sides:
@@ -320,10 +290,15 @@ def norm_of_all(seen: Evidence) -> Changes:
     return [{"optimizer": swapped}] if one or together else []
 
 
+def momentum(seen: Evidence) -> Any:
+    """Return the momentum of plain SGD."""
+    return type(seen.side.compiled.optimizer) is SGD and seen.option("momentum")
+
+
 def other_epsilons(seen: Evidence) -> Changes:
     """Give the optimizer the epsilon of other libraries."""
     own = seen.option("epsilon")
-    for value in sorted({1e-8, 1e-7, 1e-5, 1e-3} - {own}) if own else ():
+    for value in (v for v in EPSILONS if own and v != own):
         told = f"the port's epsilon is {value:g}, Keras's is {own:g}"
         yield {"optimizer": optimizer_arguments(epsilon=value), "told": told}
 
@@ -349,6 +324,16 @@ def coupled_decay(seen: Evidence) -> Changes:
         )
 
     return [rule_of_update(rule, weight_decay=0.0)] if decay else []
+
+
+def places_of_epsilon(seen: Evidence) -> Changes:
+    """Add Adam's epsilon, or that of another library, to the corrected root."""
+    own = seen.option("epsilon")
+    if isinstance(seen.side.compiled.optimizer, Adam) and not seen.option("amsgrad"):
+        yield rule_of_update(epsilon_of_the_paper)
+        for value in (v for v in EPSILONS if v != own):
+            told = f"the port's epsilon is {value:g}, Keras's is {own:g}"
+            yield rule_of_update(epsilon_of_the_paper, epsilon=value) | {"told": told}
 
 
 def averaged_momentum(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:

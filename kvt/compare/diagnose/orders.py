@@ -1,0 +1,85 @@
+"""Which cause orders the port's batches as they are."""
+
+from math import lgamma, log
+from typing import Any
+
+import numpy as np
+
+from kvt import data
+from kvt.compare.diagnose.record import Record, Setup
+from kvt.compare.diagnose.switches import Changes, Evidence
+from kvt.compare.parts import Rows, cut, example_order
+from kvt.data import Array
+from kvt.data.releases import keras_before
+
+
+def rule_of_order(name: str) -> Any:
+    """Train Keras on the port's batches, if this cause orders them so."""
+
+    def switch(seen: Evidence) -> Changes:
+        epochs, same = port_rows(seen.side.setup, seen.theirs)
+        if epochs and _cause_of_order(seen, epochs, same) == name:
+            tail = seen.side.setup.split()[1]
+            seen_rows = np.concatenate([rows for epoch in epochs for rows in epoch])
+            rest = np.setdiff1d(np.arange(len(same)), seen_rows)
+            held_back = tail if np.isin(tail, rest).all() else rest
+            yield {
+                "split": lambda setup: (np.arange(len(same)), held_back),
+                "batches": lambda setup, n, epoch: epochs[epoch],
+            }
+
+    return switch
+
+
+def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str:
+    """Name the cause of an order that is not Keras's; "" if it is not known."""
+    setup = seen.side.setup
+    rows, size = same[setup.split()[0]], setup.batch_size
+    n, orders = len(rows), [np.concatenate(epoch) for epoch in epochs]
+    first, mine = orders[0], rows[example_order(n, setup.seed)]
+    stored = {np.sort(batch).tobytes() for batch in cut(rows, size)}
+    counts = [np.bincount(order, minlength=len(same)) for order in (*orders, rows)]
+    if not np.isin(first, rows).all():  # or first training, then the held-back rows
+        return "" if np.isin(first[:n], rows).all() else "random_split"
+    if len(first) > n:  # more steps than Keras has
+        return ""
+    if any((count > counts[-1]).any() for count in counts[:-1]):
+        return "with_replacement"
+    if len(first) == n // size * size < n and np.array_equal(first, mine[: len(first)]):
+        return "last_batch_dropped"
+    if np.array_equal(first, rows[: len(first)]):
+        return "not_shuffled"
+    other = "3.16" if keras_before("3.16") else "3.15"
+    if np.array_equal(first, rows[data.example_order(n, setup.seed, release=other)]):
+        return "order_of_another_keras"
+    if {np.sort(batch).tobytes() for batch in epochs[0]} <= stored:
+        return "batches_shuffled"
+    # The smallest buffer that can give this order; few random orders have one so small.
+    buffer = int((first - np.arange(len(first))).max()) + 1
+    chance = (n - buffer) * log(buffer) + lgamma(buffer + 1) - lgamma(n + 1)
+    if chance < log(1e-3):
+        return "small_buffer"
+    return "reshuffled" if any(not np.array_equal(o, first) for o in orders) else ""
+
+
+def port_rows(setup: Setup, theirs: Record) -> tuple[list[list[Rows]], Rows]:
+    """Find the rows in the port's batches, by epoch; [] if they are not rows of x.
+
+    Also returns the first row (n,) that equals each row: this row stands for all equal
+    ones.
+    """
+    numbers: dict[bytes, int] = {}
+
+    def rows(examples: Array) -> Rows:
+        values = map(bytes, np.ascontiguousarray(examples))
+        return np.array([numbers.setdefault(v, len(numbers)) for v in values], "i8")
+
+    same = rows(setup.x.astype(theirs.batches[0][0].dtype))
+    first, known = np.unique(same, return_index=True)[1], len(numbers)
+    found = [rows(x) for x, _ in theirs.batches]
+    if len(numbers) > known or len(found) % setup.epochs:
+        return [], first[same]
+    steps = len(found) // setup.epochs
+    batches = [first[number] for number in found]
+    starts = range(0, len(found), steps)
+    return [batches[start : start + steps] for start in starts], first[same]
