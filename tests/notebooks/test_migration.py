@@ -668,6 +668,7 @@ def test_old_checkpoint_lists_its_variables(tmp_path: Path) -> None:
     assert tf.train.list_variables(str(tmp_path / "model")) == [("w", [2])]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its parser's, on 3.12
 def test_tf_upgrade_v2_renames_or_sends_to_compat(tmp_path: Path) -> None:
     old, new = tmp_path / "old.py", tmp_path / "new.py"
     old.write_text("tf.placeholder(tf.float32)\ntf.log(x)\ntf.to_float(x)\n")
