@@ -20,7 +20,6 @@ KEEP = "which executed notebooks to keep (default: failed)"
 DIFFERENT = "use workers, too, whose kvt, packages or data differ, and mark their runs"
 CLUSTER = "run on a Dask cluster: its scheduler's address (tcp://…) or file"
 
-
 # What to do about an error of the operating system.
 FIXES = {
     errno.ENOSPC: "free some space",

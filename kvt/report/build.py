@@ -16,6 +16,7 @@ from kvt.report import files, keras_settings, pdf
 from kvt.report.book import INDEX, names
 from kvt.report.cache import WRITTEN, check_directory
 from kvt.report.guard import on_signals
+from kvt.report.merge import check
 from kvt.report.plan import plan, read
 from kvt.report.provenance import gather, threads
 from kvt.report.render import Facts, pages, pages_of, single
@@ -61,6 +62,7 @@ def build(
     """
     chapters = read(notebooks)
     wanted = [INDEX] if single_file else names(chapters)
+    check(chapters)
     target = output.resolve()
     check_directory(cache)
     keras_settings.check()

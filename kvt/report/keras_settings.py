@@ -25,10 +25,9 @@ def changed() -> dict[str, Any]:
     try:
         settings = json.loads(path().read_text(encoding="utf-8"))
     except (OSError, ValueError):  # Keras ignores it too
-        return {}
-    if not isinstance(settings, dict):
-        return {}
-    return {k: v for k, v in settings.items() if v != DEFAULTS.get(k)}
+        settings = None
+    own = settings if isinstance(settings, dict) else {}
+    return {k: v for k, v in own.items() if v != DEFAULTS.get(k)}
 
 
 def check() -> None:

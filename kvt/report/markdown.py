@@ -15,6 +15,7 @@ from pygments.lexers import PythonLexer  # type: ignore[import-untyped]
 from pygments.token import Token  # type: ignore[import-untyped]
 
 from kvt.compare.results import DIALECTS
+from kvt.report.notebooks import one_line
 
 # A browser would break the line between a formula and the comma after it.
 _FORMULA_AND_POINT = re.compile(
@@ -41,6 +42,9 @@ _MARK = re.compile(r"run-again|(?:idea|keras|tf2|tf1)-\d+")
 
 # What a formula may become in MathML, which browsers draw without a script or font.
 _UNKNOWN_MACRO = re.compile(r"\\[A-Za-z]+")
+_MARKUP = {"href", "style", "class", "id"}  # attributes
+_HUGE = re.compile(r"(?<![.\d])(\d{2,}[.\d]*(em|ex|pc|in|cm)|\d{3,}[.\d]*[a-z])")
+_LONG = 80  # characters of a formula; a longer one scrolls
 _ELEMENTS = {
     *("math", "menclose", "mfrac", "mi", "mmultiscripts", "mn", "mo", "mover", "mrow"),
     *("mpadded", "mphantom", "mroot", "mspace", "msqrt", "mstyle", "msub", "msubsup"),
@@ -133,6 +137,7 @@ def _color(kind: Any) -> str:
     return _COLORS[kind] if kind in _COLORS else _color(kind.parent)
 
 
+@functools.cache
 def to_mathml(formula: str, *, display: bool) -> str:
     """Convert a TeX formula. Raises ValueError for markup and for an unknown macro."""
     try:
@@ -142,8 +147,10 @@ def to_mathml(formula: str, *, display: bool) -> str:
         raise ValueError(f"{formula!r} cannot become MathML: {error!r}") from error
     for element in tree.iter():
         name = element.tag.rpartition("}")[2]
-        if name not in _ELEMENTS or {"href", "style"} & set(element.attrib):
-            raise ValueError(f"{formula!r} cannot become MathML: it contains markup")
+        huge = any(map(_HUGE.search, element.attrib.values()))
+        if huge or name not in _ELEMENTS or _MARKUP & set(element.attrib):
+            what = "a length of 10em or 100px or more" if huge else "markup"
+            raise ValueError(f"{formula!r} cannot become MathML: it contains {what}")
         if unknown := _UNKNOWN_MACRO.search(element.text or ""):
             raise ValueError(
                 f"{formula!r} cannot become MathML: {unknown[0]} is not supported; "
@@ -153,9 +160,12 @@ def to_mathml(formula: str, *, display: bool) -> str:
 
 
 def to_html(source: str, section: str, outline: Outline) -> str:
-    """Render one Markdown cell. Raises ValueError if a formula cannot be MathML."""
+    """Render one Markdown cell. Raises ValueError for what no page can have."""
     renderer = _PageRenderer(section, outline)
-    rendered = str(MarkdownWithMath(renderer=renderer).render(source))
+    try:
+        rendered = str(MarkdownWithMath(renderer=renderer).render(source))
+    except (ValueError, RecursionError) as problem:
+        raise ValueError(f"cell {one_line(source)!r}: {problem}") from None
     rendered = _TITLED.sub(r'<div class="abreast">\n\g<0></div>\n', rendered)
     return _FORMULA_AND_POINT.sub(r'<span class="together">\g<0></span>', rendered)
 
@@ -195,13 +205,15 @@ class _PageRenderer(IPythonRenderer):
         )
 
     def link(self, text: str, url: str, title: str | None = None) -> str:
-        notebook = re.fullmatch(r"(?:\./)?([^/#]+)\.ipynb(?:#(.*))?", unquote(url))
-        if notebook:  # in the report, notebooks are sections
-            section = section_id(notebook[1])
+        own = r"(?:(?:\./)?([^/#]+)\.ipynb)?(?:#(.*))?"
+        if notebook := re.fullmatch(own, unquote(url)):  # here, notebooks are sections
+            section = section_id(notebook[1]) if notebook[1] else self.section
             if section not in self.outline.files:
                 return text  # this report does not have that notebook
             here = self.outline.files.get(self.section, "")
             url = self.outline.address(section, notebook[2] or "", here)
+        elif self.sanitize_url(url) == "#harmful-link":
+            raise ValueError(f"link {url!r} runs something; link to a page")
         return str(super().link(text, url, title))
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
@@ -232,7 +244,10 @@ class _PageRenderer(IPythonRenderer):
         return f"<td{side}>{text}</td>\n"
 
     def inline_math(self, body: str) -> str:
-        return to_mathml(body, display=False)
+        formula = to_mathml(body, display=False)
+        if len(body) <= _LONG:
+            return formula
+        return f'<span class="formula" tabindex="0">{formula}</span>'
 
     def block_math(self, body: str) -> str:
         formula = to_mathml(body, display=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kvt.compare.results import DIALECTS
 from kvt.report import folds, marks, notebooks
-from kvt.report.markdown import section_id
+from kvt.report.markdown import Outline, section_id, to_html
 from kvt.report.marks import Idea
 from kvt.report.notebooks import NotebookNode, tags
 from kvt.report.plan import READS, Chapter
@@ -57,6 +57,20 @@ def merge(chapters: Sequence[Chapter]) -> list[Section]:
     stderr, with marks or folds that do not fit, or with two programs.
     """
     return [_section(chapter) for chapter in sorted(chapters, key=_place)]
+
+
+def check(chapters: Sequence[Chapter]) -> None:
+    """Raise RenderError for what `merge` and the pages would reject after the runs."""
+    for chapter in copy.deepcopy(chapters):
+        for cell in chapter.notebook.cells:
+            cell["outputs"] = []  # they are about to be replaced
+        section = _section(chapter)
+        for cell in chapter.notebook.cells:
+            try:
+                if cell.cell_type == "markdown":
+                    to_html(cell.source, section.id, Outline())
+            except ValueError as problem:
+                raise RenderError(f"{chapter.path.name}: {problem}") from None
 
 
 def _section(chapter: Chapter) -> Section:

@@ -1,22 +1,12 @@
-"""Notebook files: read, write, and drop what belongs to one run only.
+"""Notebook files: read, write, and drop what belongs to one run only."""
 
-Modules of the report get nbformat from here, because it takes care to import.
-"""
-
-import sys
 import warnings
 from pathlib import Path
 
-from kvt.report import files
+import nbformat
+from nbformat import NotebookNode
 
-# jsonschema, under nbformat, would import this package to check IRIs, which no notebook
-# has; the package builds a grammar meanwhile: 1.2 s of each start. None: not installed.
-sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-try:
-    import nbformat
-    from nbformat import NotebookNode
-finally:
-    del sys.modules["rfc3987_syntax"]
+from kvt.report import files
 
 __all__ = ["NotebookNode"]
 

@@ -1,5 +1,6 @@
 """Outputs: what a page shows of them. Nothing runs, and no box is empty."""
 
+import functools
 import html
 import re
 import xml.etree.ElementTree as ET
@@ -22,20 +23,13 @@ _TAGS = {
     *("span", "strong", "sub", "sup", "dd", "dl", "dt", "li", "ol", "ul", "caption"),
     *("col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"),
 }
-_ATTRIBUTES = {
-    "class",
-    "title",
-    "alt",
-    "width",
-    "height",
-    "colspan",
-    "rowspan",
-    "scope",
-}
-_ADDRESSES = {
-    ("a", "href"): re.compile(r"https://\S+|#\S+"),
-    ("img", "src"): re.compile(r"data:image/(png|jpeg|gif|webp);base64,[\w+/=\s]+"),
-}
+# No class: it could be one of the page's own.
+_ATTRIBUTES = {"title", "alt", "width", "height", "colspan", "rowspan", "scope"}
+_BASE64 = re.compile(r"[A-Za-z0-9+/=\s]+")
+_PICTURE = re.compile(rf"data:image/(png|jpeg|gif|webp);base64,{_BASE64.pattern}")
+_ADDRESSES = {("a", "href"): re.compile(r"https://\S+|#\S+"), ("img", "src"): _PICTURE}
+# The forms that may have content which the page cannot show.
+_CHECKED = ("text/html", "image/png", "image/jpeg")
 # The elements of a drawing. At others an HTML parser might leave the SVG.
 _DRAWN = {
     *("svg", "g", "defs", "symbol", "use", "marker", "clipPath", "mask", "pattern"),
@@ -43,6 +37,10 @@ _DRAWN = {
     *("text", "tspan", "linearGradient", "radialGradient", "stop", "desc"),
 }
 _REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
+_FUNCTION = re.compile(r"[\w-]+(?=\()")
+# Of attributes' values; others, such as image-set(), could load a file.
+_FUNCTIONS = {"url", "rgb", "rgba", "hsl", "matrix", "translate", "scale", "rotate"}
+_LENGTH = re.compile(r"\d{1,4}(\.\d+)?(px|pt)?")
 _NAMED = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)\w+;")  # known to HTML, not to XML
 # A terminal's commands: links and titles, colors and moves, character sets, others.
 _COMMAND = re.compile(
@@ -54,20 +52,21 @@ _COMMAND = re.compile(
 def kind(data: Mapping[str, Any]) -> str:
     """Return the form in which the page shows an output; "" if it can show none."""
     texts = [it for it in SHOWN if isinstance(data.get(it), str) and data[it].strip()]
-    if "text/html" in texts and not _shows_anything(clean(data["text/html"])):
-        texts.remove("text/html")
-    return next(iter(texts), "")
+    return next((it for it in texts if _shows_anything(it, data[it])), "")
 
 
 def lacking(data: Mapping[str, Any]) -> str:
     """Return the form of an output that the page can show only as text, if at all."""
     found = kind(data)
-    foreign = [it for it in data if it not in SHOWN or it == "text/html" != found]
+    foreign = [it for it in data if it not in SHOWN or (it in _CHECKED and it != found)]
     own = [it for it in foreign if not it.startswith("application/vnd.kvt.")]
     return own[0] if own and found in ("", "text/plain") else ""
 
 
-def _shows_anything(markup: str) -> bool:
+def _shows_anything(form: str, text: str) -> bool:
+    if form in ("image/png", "image/jpeg"):
+        return bool(_BASE64.fullmatch(text))
+    markup = clean(text) if form == "text/html" else "<img"
     return "<img" in markup or bool(re.sub(r"<[^>]*>|&nbsp;|\s", "", markup))
 
 
@@ -76,6 +75,7 @@ def plain(text: str) -> str:
     return _COMMAND.sub("", text)
 
 
+@functools.cache  # each output is cleaned to see whether it shows anything
 def clean(markup: str) -> str:
     """Keep what tables and text need of an output's HTML: no script, style or form."""
     shown = re.sub(r"(?is)<(style|script)\b.*?</\1\s*>", "", markup)
@@ -104,7 +104,7 @@ def width(output: NotebookNode) -> float:
     given = output.metadata.get(kind(output.data))
     said = given.get("width") if isinstance(given, dict) else None
     drawn = re.search(
-        r'<svg\b[^>]* width="([\d.]+)(?:px)?"', output.data[kind(output.data)]
+        r'<svg\b[^>]* width="(\d+(?:\.\d+)?)(?:px)?"', output.data[kind(output.data)]
     )
     return float(said if isinstance(said, int) else drawn[1] if drawn else 0)
 
@@ -129,6 +129,9 @@ def inline(svg: str, prefix: str, caption: str) -> str:
     for element in root.iter():
         element.tag = _local(element.tag)
         element.attrib = dict(_attributes(element, prefix))
+    for name in ("width", "height", "overflow", "transform"):  # it fills its place
+        if not _LENGTH.fullmatch(root.get(name, "")):
+            root.attrib.pop(name, None)
     root.attrib.update({"role": "img", "aria-labelledby": caption})
     return ET.tostring(root, encoding="unicode")
 
@@ -141,11 +144,15 @@ def _attributes(element: ET.Element, prefix: str) -> Iterator[tuple[str, str]]:
         if attribute == "id":
             yield local, prefix + value
         elif attribute == "href":
-            if value.startswith(("#", "data:image/png")):
+            if value.startswith("#") or _PICTURE.fullmatch(value):
                 yield local, re.sub("^#", f"#{prefix}", value)
-        elif attribute != "style" and not attribute.startswith("on"):  # blocked
-            inner = _REFERENCE.findall(value)
-            if value.lower().count("url(") == len(inner):
+        elif attribute.startswith(("aria-", "data-")):
+            yield local, value
+        # Styles are blocked. In CSS, a backslash can spell any name.
+        elif not attribute.startswith(("on", "style", "class")) and "\\" not in value:
+            called = _FUNCTION.findall(value.lower())
+            inner = len(_REFERENCE.findall(value))
+            if called.count("url") == inner and _FUNCTIONS.issuperset(called):
                 yield local, _REFERENCE.sub(rf"\g<0>{prefix}", value)
 
 

@@ -59,10 +59,7 @@ class Overview(progress.Progress):
             if self.disable:
                 took = f"{task.elapsed or 0:.1f} s"
                 told = {"done": took, "failed": f"failed after {took}"}
-                print(
-                    f"{name}: {told.get(state, state)}",
-                    file=self.console.file,
-                    flush=True,
-                )
+                line = f"{name}: {told.get(state, state)}"
+                print(line, file=self.console.file, flush=True)
         self.update(task.id, state=state)
         return task.elapsed or 0.0

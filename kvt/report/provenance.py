@@ -37,14 +37,11 @@ def gather(directory: Path, results: Path) -> Provenance:
         data[document["data"]["name"]] = document["data"]["sha256"]
         versions |= document["versions"]
     facts = *_commit(directory), data, versions, processor(), threads()
-    table, grid = (
-        directory.parent / f"benchmarks/versions.{end}" for end in ("md", "svg")
-    )
+    table = directory.parent / "benchmarks/versions.md"
     if not table.exists():
         return Provenance(*facts)
-    return Provenance(
-        *facts, _releases(table.read_text("utf-8")), grid.read_text("utf-8")
-    )
+    grid = table.with_suffix(".svg").read_text("utf-8")
+    return Provenance(*facts, _releases(table.read_text("utf-8")), grid)
 
 
 def _releases(table: str) -> list[list[str]]:

@@ -146,7 +146,7 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
             section = context["section"]
             try:
                 return convert(section, *words)
-            except ValueError as problem:
+            except (ValueError, RecursionError) as problem:
                 raise RenderError(f"{section.chapter.path.name}: {problem}") from None
 
         return filter_

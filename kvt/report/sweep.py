@@ -20,14 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kvt.compare import results
-from kvt.report import (
-    cache,
-    files,
-    keras_settings,
-    notebooks,
-    parameters,
-    sweep_page,
-)
+from kvt.report import cache, files, keras_settings, notebooks, parameters, sweep_page
 from kvt.report.grid import Values
 from kvt.report.notebooks import NotebookNode
 from kvt.report.parameters import Value
@@ -273,7 +266,7 @@ def _write_tables(output: Path, rows: Sequence[Mapping[str, Any]], room: Path) -
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({k: _inert(v) for k, v in row.items()} for row in rows)
     files.replace(output / "runs.csv", text.getvalue().encode(), room)
     (output / "runs.parquet").unlink(missing_ok=True)  # maybe of other runs
     with contextlib.suppress(ImportError):
@@ -282,6 +275,12 @@ def _write_tables(output: Path, rows: Sequence[Mapping[str, Any]], room: Path) -
         table = arrow.table({name: [it.get(name) for it in rows] for name in columns})
         parquet.write_table(table, room / "runs.parquet")
         (room / "runs.parquet").replace(output / "runs.parquet")
+
+
+def _inert(value: Any) -> Any:
+    """Return a table's value; a spreadsheet would run text that is a formula."""
+    runs = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if runs else value
 
 
 def _json(document: Any) -> bytes:

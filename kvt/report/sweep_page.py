@@ -6,6 +6,7 @@ chance.
 
 import base64
 import hashlib
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -114,8 +115,10 @@ def _higher(metric: str) -> bool:
 
 
 def _best_run(finished: Sequence[Row], metric: str) -> Row:
-    choose = max if _higher(metric) else min
-    return choose(finished, key=lambda it: float(it[metric]))
+    """Return the best run; NaN, as of a training that diverged, is the worst."""
+    sign = 1 if _higher(metric) else -1
+    known = [it for it in finished if not math.isnan(float(it[metric]))]
+    return max(known or finished, key=lambda it: sign * float(it[metric]))
 
 
 def _label(row: Row, names: Sequence[str]) -> str:

@@ -103,7 +103,9 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_report(
     assert not place.left()
 
 
-@pytest.mark.parametrize("limit", [12, 40, 53])
+@pytest.mark.parametrize(
+    "limit", [40, *(pytest.param(each, marks=pytest.mark.wide) for each in (12, 53))]
+)
 def test_too_few_open_files_are_more_where_that_is_allowed(
     limit: int, place: Place
 ) -> None:

@@ -3,10 +3,12 @@
 import os
 import random
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from kvt.cli import main
 from kvt.report import cache, notebooks
 from kvt.report.cache import Cached
 from tests.faults.places import LIMIT, Place
@@ -110,25 +112,35 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_notebook_is_right_or_told_in_a_line(name: str, place: Place) -> None:
+def test_an_odd_notebook_is_right_or_told_in_a_line(
+    name: str,
+    place: Place,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     cell, message = ODD[name]
     written(place.root / "odd name (1).ipynb", cell)
-    running = place.start("run", "odd name (1).ipynb", "-o", "out.ipynb")
-    _, said = running.communicate(timeout=LIMIT)
+    monkeypatch.chdir(place.root)
+    monkeypatch.setattr(tempfile, "tempdir", str(place.root / "tmp"))
+    ended = main(["run", "odd name (1).ipynb", "-o", "out.ipynb"])
+    said = capsys.readouterr().err
     assert "Traceback" not in said
     assert message in said
-    assert running.returncode == (2 if message else 0), said
+    assert ended == (2 if message else 0), said
     assert (place.root / "out.ipynb").exists() != bool(message)
     assert not place.left()
 
 
-def test_an_output_that_is_no_file_is_rejected(place: Place) -> None:
+def test_an_output_that_is_no_file_is_rejected(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     os.mkfifo(place.root / "fifo")
     words = ["run", "notebooks/01_tiny.ipynb", "-o"]
+    monkeypatch.chdir(place.root)
     for name in ("fifo", "/dev/null", "reports"):
-        running = place.start(*words, name)
-        _, said = running.communicate(timeout=LIMIT)
-        assert (running.returncode, said.count("\n")) == (2, 1)
+        ended = main([*words, name])
+        said = capsys.readouterr().err
+        assert (ended, said.count("\n")) == (2, 1)
         assert f"{name} is not a file; name a file with -o" in said
     assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     (place.root / "link.ipynb").symlink_to("target.ipynb")

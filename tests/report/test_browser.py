@@ -280,21 +280,26 @@ def until(tab: Any, holds: Callable[[], bool]) -> None:
 # Always
 
 
-@pytest.mark.parametrize("width", [320, *WIDTHS, 999, 1000, 1399, 1400])
-def test_page_never_scrolls_sideways(visit: Visit, width: int) -> None:
-    tab = visit(width)
-    for dialect in ("tf2", "tf1"):
-        tab.goto(f"{tab.url.split('?')[0]}?dialect={dialect}")
+@pytest.mark.parametrize("dialect", ["tf2", "tf1"])
+def test_page_never_scrolls_sideways(visit: Visit, dialect: str) -> None:
+    tab = visit(query=f"?dialect={dialect}")
+    for width in (320, *WIDTHS, 999, 1000, 1399, 1400):
+        tab.set_viewport_size({"width": width, "height": 800})
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         tab.evaluate("scrollTo(100, 0)")
         assert tab.evaluate("scrollX") == 0
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
+WIDE = pytest.mark.wide
+SIGHTS = [(PHONE, "light"), (768, "dark"), (LAPTOP, "light")]
+MORE = [(PHONE, "dark"), (768, "light"), (LAPTOP, "dark")]
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [*SIGHTS, *(pytest.param(*it, marks=WIDE) for it in MORE)]
+)
 def test_axe_finds_nothing(visit: Visit, width: int, scheme: str) -> None:
     tab = visit(width, color_scheme=scheme)
-    assert found(axe.Axe(), tab) == NOTHING
     tab.locator(".mark").locator("visible=true").first.click()
     tab.get_by_role("searchbox").fill("loss")
     assert found(axe.Axe(), tab) == NOTHING
@@ -305,14 +310,15 @@ def test_axe_finds_nothing(visit: Visit, width: int, scheme: str) -> None:
     assert found(axe.Axe(), tab) == NOTHING
 
 
-# The index at every width with one column or two; each other page in one of these.
-LOOKS = [(390, "light"), (768, "dark"), (1024, "dark"), (1440, "light")]
+# Each page in one of these; the index in two, and where there is time, in all.
+LOOKS = [(390, "light"), (768, "dark"), (1440, "light"), (1024, "dark")]
 
 
 @pytest.mark.parametrize(
     ("file", "width", "scheme"),
     [
-        *(("index.html", *look) for look in LOOKS),
+        *(("index.html", *look) for look in LOOKS[:1] + LOOKS[3:]),
+        *(pytest.param("index.html", *look, marks=WIDE) for look in LOOKS[1:3]),
         *((file, *LOOKS[at % len(LOOKS)]) for at, file in enumerate(FILES[1:])),
     ],
 )
@@ -336,7 +342,6 @@ def few_of_a_look() -> Any:
 
 
 def test_a_single_pale_word_is_found_among_few_of_a_look(visit: Visit) -> None:
-    assert found(few_of_a_look(), visit()) == NOTHING
     tab = visit()
     number = tab.locator("pre i").get_by_text("50", exact=True).first
     number.evaluate("it => it.style.color = '#ccc'")
@@ -368,9 +373,12 @@ def test_committed_index_is_short_on_screen_and_on_paper_and_loads_at_once(
         seconds.append(tab.evaluate(entry) / 1000)
     assert min(seconds) <= 0.8  # a third of it on a machine that does nothing else
     tab.pdf(path=tmp_path / "index.pdf", prefer_css_page_size=True)
-    sheets = [each.extract_text() for each in PdfReader(tmp_path / "index.pdf").pages]
+    sheets = PdfReader(tmp_path / "index.pdf").pages
     assert len(sheets) <= 60
-    assert [number for number, text in enumerate(sheets, 1) if len(text) < 100] == []
+    # To extract a sheet's text takes long: only of those that are drawn in few steps.
+    drawn = {at: len(each.get_contents().get_data()) for at, each in enumerate(sheets)}
+    emptiest = sorted(drawn, key=drawn.__getitem__)[:6]
+    assert [at for at in emptiest if len(sheets[at].extract_text()) < 100] == []
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kvt.report import outputs
-from kvt.report.merge import RenderError
+from kvt.report.merge import RenderError, check
 from tests.report.pages import body, book, code, executed, markdown, page
 
 PNG = (
@@ -134,8 +134,66 @@ def test_a_png_has_the_width_that_its_notebook_gives_it(
     assert f'<img alt="without a description"{size} src="data:' in shown(plot, metadata)
 
 
-def test_no_data_leave_the_attribute_of_a_picture() -> None:
-    assert "onerror=&#34;" in shown({"image/png": 'x" onerror="alert(1)'})
+def test_a_picture_that_is_no_base64_is_named() -> None:
+    markup = shown({"image/png": 'x" onerror="alert(1)', "text/plain": "a plot"})
+    assert "cannot show an output of type <code>image/png</code>" in markup
+    assert "<img" not in markup
+    assert "a plot" in markup
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        r'fill="u\72l(https://example.org/a)"',  # CSS's own way to write url()
+        r'mask="\75rl(https://example.org/a#b)"',
+        """cursor="image-set('https://example.org/a' 1x)" """,
+        'href="data:image/png,https://example.org"',
+        'class="bar"',
+    ],
+)
+def test_no_attribute_of_an_svg_loads_a_file_or_takes_a_class(attribute: str) -> None:
+    drawing = f'<rect {attribute} transform="scale(2)" fill-opacity="0.5"/>'
+    svg = SVG.replace('width="90"', 'width="1.2.3" overflow="visible"').format("")
+    markup = shown({"image/svg+xml": svg.replace("<text>", f"{drawing}<text>")})
+    assert '<rect transform="scale(2)" fill-opacity="0.5" />' in markup
+    assert not {"overflow", "1.2.3"} & set(re.findall(r"[\w.]+", markup))
+
+
+def test_an_svg_that_is_too_deep_fails_with_the_notebooks_name() -> None:
+    deep = SVG.format("").replace("<text>", "<g>" * 3000 + "<text>")
+    deep = deep.replace("</text>", "</text>" + "</g>" * 3000)
+    with pytest.raises(RenderError, match=r"02_digits\.ipynb: "):
+        shown({"image/svg+xml": deep})
+
+
+def test_no_output_takes_a_class_of_the_page() -> None:
+    assert outputs.clean('<div class="bar" title="a">x</div>') == (
+        '<div title="a">x</div>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        (r"$\class{bar}{x}$", "contains markup"),
+        (r"$\rule{9999em}{1em}$", "a length of 10em"),
+        ("[a](javascript:alert(1))", "runs something; link to a page"),
+    ],
+)
+def test_markdown_that_no_page_can_have_names_notebook_and_cell(
+    source: str, problem: str
+) -> None:
+    run = executed(markdown(f"Here\n\n{source}"))
+    for judge in (page, lambda it: check([it])):
+        with pytest.raises(
+            RenderError, match=rf"02_digits\.ipynb: cell 'Here': .*{problem}"
+        ):
+            judge(run)
+
+
+def test_a_link_to_a_heading_of_its_own_notebook_works_as_in_jupyter() -> None:
+    markup = body(markdown("[a](#Why-so?)"), markdown("## Why so?"))
+    assert 'href="#digits-why-so">a</a>' in markup
 
 
 def test_text_has_no_command_for_a_terminal() -> None:
