@@ -65,6 +65,8 @@ def build(
     check(chapters)
     target = output.resolve()
     check_directory(cache)
+    if target.is_relative_to(cache.resolve()):
+        raise ValueError(f"{output} is in the cache; name another place with --output")
     keras_settings.check()
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
     name, reason = resolve(dataset)

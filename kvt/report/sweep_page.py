@@ -57,6 +57,7 @@ def row(name: str, run: Any, values: Row, document: Row | None) -> dict[str, Any
 
 def page(notebook: str, rows: Sequence[Row], *, varied: Sequence[str]) -> str:
     """Return the sweep as one HTML file that loads nothing."""
+    rows = [{k: _printable(v) for k, v in it.items()} for it in rows]
     finished = [it for it in rows if it["status"] == "finished"]
     css = f"\n{(TEMPLATES / 'sweep.css').read_text('utf-8')}"
     environment = Environment(
@@ -86,6 +87,13 @@ def page(notebook: str, rows: Sequence[Row], *, varied: Sequence[str]) -> str:
         label=_label,
         heading=_heading,
     )
+
+
+def _printable(value: Any) -> Any:
+    """Return a value without control characters, which no picture may contain."""
+    if not isinstance(value, str):
+        return value
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
 
 
 def agreement(finished: Sequence[Row]) -> str:

@@ -56,6 +56,15 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     return output, done.stdout
 
 
+@pytest.mark.parametrize("inside", ["", "reports"])
+def test_a_report_in_the_cache_is_rejected_first(inside: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is in the cache; name another place"):
+        build(
+            SECTIONS, tmp_path / inside, dataset="digits", parameters={}, cache=tmp_path
+        )
+    assert not (tmp_path / inside / "index.html").exists()
+
+
 def test_report_replaces_the_whole_older_one(report: tuple[Path, str]) -> None:
     output, _ = report
     files = [path for path in output.rglob("*") if path.is_file()]

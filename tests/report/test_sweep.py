@@ -4,6 +4,7 @@ import csv
 import importlib
 import importlib.util
 import json
+import math
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ import psutil
 import pytest
 
 from kvt.compare import results
-from kvt.report import grid, notebooks, parameters, sweep
+from kvt.report import grid, notebooks, parameters, sweep, sweep_page
 from kvt.report.sweep import Options, Sweep
 from tests.faults.places import KVT, LIMIT, until
 from tests.report.pages import code, markdown, written
@@ -204,3 +205,27 @@ def test_parquet_has_the_rows_of_the_table_where_pyarrow_is(tmp_path: Path) -> N
     parquet = importlib.import_module("pyarrow.parquet")
     read = parquet.read_table(tmp_path / "runs.parquet").to_pylist()
     assert read == [rows[0], {**rows[1], "loss": None}]
+
+
+def test_odd_values_and_a_run_that_diverged_spoil_neither_page_nor_table(
+    tmp_path: Path,
+) -> None:
+    values = {"=1+1": math.nan, "a\x00b\x1b": 2.0, "$\\frac{": 3.0, "<script>": 1.0}
+    rows = []
+    for text, loss in values.items():
+        one = {"test": {"loss": loss}, "seconds": 1.0}
+        document = {
+            "dialects": {"keras": one, "tf2": one},
+            "parity": {"tf2": {"weights_max_ulp": [0], "history_equal": True}},
+            "data": {"sha256": "5eed"},
+            "versions": dict.fromkeys(sweep_page.VERSIONS, "1"),
+        }
+        run = sweep.Run({}, worker={"host": "here"})
+        rows.append(sweep_page.row("a", run, {"dataset": text}, document))
+    page = sweep_page.page("01_quick", rows, varied=["dataset"])
+    assert re.search(r"<td>1</td><td>&lt;script&gt;</td>", page)  # not NaN's is best
+    assert "a\\x00b\\x1b" in page
+    assert not {"\0", "\x1b", "<script"} & set(re.findall(r"[\0\x1b]|<script", page))
+    (tmp_path / "out").mkdir()
+    sweep._write_tables(tmp_path / "out", rows, tmp_path)
+    assert table(tmp_path)[0]["dataset"] == "'=1+1"
