@@ -41,7 +41,7 @@ def test_every_block_has_its_title(titled: Mapping[str, sources.Source]) -> None
 
 def test_code_without_a_source_is_rejected() -> None:
     namespace: dict[str, object] = {}
-    exec("def made(): pass", namespace)
+    exec(compile("def made(): pass", "<made>", "exec"), namespace)
     with pytest.raises(OSError, match="source"):
         sources.code(namespace["made"])  # type: ignore[arg-type]
 
