@@ -256,3 +256,57 @@ def check(kind: Kind, modes: Modes) -> None:
             assert result[0] == {n: expected[0][n] for n in result[0]}, case
         for value, of_keras in zip(result[1], expected[1], strict=True):
             assert parity.same_bits(value, of_keras), case
+
+
+@pytest.fixture
+def not_regrouped() -> Iterator[None]:
+    """Keep Grappler from adding the parts of a loss to the total of an epoch."""
+    option = "arithmetic_optimization"
+    tf.config.optimizer.set_experimental_options({option: False})
+    yield
+    tf.config.optimizer.set_experimental_options({option: True})
+
+
+def two_losses(lengths: tuple[int, int]) -> tuple[Training, Training]:
+    """Train a model with two outputs on batches of one example; kvt's, then Keras's."""
+    keras.utils.set_random_seed(5)
+    x = keras.Input((5,))
+    model = keras.Model(x, [dense(length)(dense(4)(x)) for length in lengths])
+    model.compile(keras.optimizers.SGD(0.05), ["mse", "mae"])
+    start = model.get_weights()
+
+    @tf.function(autograph=False)
+    def step(x: Any, y: Any) -> Mapping[str, Any]:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True))
+        gradients = tape.gradient(loss, model.trainable_weights)
+        for variable, gradient in zip(model.trainable_weights, gradients, strict=True):
+            variable.assign_sub(0.05 * gradient)
+        return {"loss": loss}
+
+    random = np.random.default_rng(0)
+    given = random.standard_normal((30, 5)).astype("float32")
+    targets = [random.standard_normal((30, n)).astype("float32") for n in lengths]
+
+    def train(fit: Callable[..., Any]) -> Training:
+        model.set_weights(start)
+        how = {"batch_size": 1, "epochs": 2, "verbose": 0, "shuffle": False}
+        history = fit(given, targets, **how).history
+        return {"loss": history["loss"]}, model.get_weights()
+
+    return train(partial(kvt.fit, step, step)), train(model.fit)
+
+
+def test_the_weights_of_a_sum_of_losses_have_the_bits_of_keras_in_batches_of_one() -> (
+    None
+):
+    (_, ours), (_, theirs) = two_losses((1, 2))
+    assert all(map(parity.same_bits, ours, theirs))
+
+
+def test_a_sum_of_losses_has_the_bits_of_keras_that_does_not_regroup_batches_of_one(
+    not_regrouped: None,
+) -> None:
+    ours, theirs = two_losses((1, 1))
+    assert ours[0] == theirs[0]
+    assert all(map(parity.same_bits, ours[1], theirs[1]))
