@@ -468,6 +468,24 @@ def test_a_callback_of_keras_does_the_same_in_kvt(name: str, tmp_path: Path) -> 
     assert one is not None
 
 
+def test_orbax_checkpoints_hold_what_keras_saves(tmp_path: Path) -> None:
+    orbax = pytest.importorskip(
+        "orbax.checkpoint", reason="orbax-checkpoint is missing"
+    )
+    pair = pair_of()
+    theirs, ours = (keras.callbacks.OrbaxCheckpoint(tmp_path / it) for it in "ab")
+    expected = pair.in_keras(theirs, **VALIDATION)
+    pair.check_same(pair.in_kvt(ours, **VALIDATION), expected)
+    saved, of_keras = (
+        orbax.PyTreeCheckpointer().restore(tmp_path / it / "2" / "pytree")
+        for it in "ba"
+    )
+    for part in ("trainable_variables", "optimizer_variables"):
+        ours, theirs = (keras.tree.flatten(it[part]) for it in (saved, of_keras))
+        assert ours
+        assert all(map(parity.same_bits, ours, theirs))
+
+
 def test_terminate_on_nan_ends_the_training_without_an_error(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -558,15 +576,14 @@ def table_of_callbacks() -> list[str]:
         for option, value in OPTIONAL.get(name, {}).items():
             rejected = without_model(name, **{option: value})
             without += f"; with `{option}`, {rejected}"
-        with_model = "not tested" if name == "OrbaxCheckpoint" else "same"
         raw = OWN.get(name, hooks.NEEDS.get(name, ("", hooks.SAVE))[1])
         raw = raw.replace("use kvt.Checkpoint", "`kvt.Checkpoint`")
-        rows.append(f"| {name} | {with_model} | {without} | {raw} |")
+        rows.append(f"| {name} | same | {without} | {raw} |")
     return rows
 
 
 def test_readme_has_the_table_of_callbacks() -> None:
-    tried = {*NAMES, "Callback", "CallbackList", "RemoteMonitor"}
+    tried = {*NAMES, "Callback", "CallbackList", "OrbaxCheckpoint", "RemoteMonitor"}
     rows = table_of_callbacks()
     same = {row.split("|")[1].strip() for row in rows if "| same |" in row}
     assert same == tried
