@@ -100,6 +100,7 @@ def test_invalid_command_is_rejected_in_one_line(
     assert LINE.read_bytes() == before
 
 
+@pytest.mark.long
 def test_run_writes_the_executed_notebook_and_its_results(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +210,7 @@ def test_what_reads_the_output_may_end_first(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (141, b"")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("code", "says"),
     [

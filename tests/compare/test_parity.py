@@ -374,6 +374,7 @@ def test_an_outcome_with_one_difference_is_rejected(
         parity.verify_bit_for_bit(outcomes)
 
 
+@pytest.mark.long
 def test_equality_is_verified_without_assert_statements_too() -> None:
     code = (
         "from tests.compare.test_parity import outcome, parity\n"

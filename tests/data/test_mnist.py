@@ -403,6 +403,7 @@ def test_a_damaged_cache_is_replaced_by_a_download(
     assert no_mnist.read_bytes() == content
 
 
+@pytest.mark.long
 def test_resolve_imports_neither_tensorflow_nor_keras_nor_scikit_learn() -> None:
     code = (
         "import sys; from kvt.data import mnist, resolve; "

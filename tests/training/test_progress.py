@@ -334,6 +334,7 @@ def outputs(notebook: Path, cell: int) -> list[str]:
     return [out.get("text") or out["data"]["text/plain"] for out in saved]
 
 
+@pytest.mark.long
 def test_a_saved_notebook_has_the_header_and_a_line_per_epoch(notebook: Path) -> None:
     assert outputs(notebook, 1) == [
         "2 epochs of 3 steps",
