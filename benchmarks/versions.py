@@ -92,7 +92,10 @@ def run(*command: object) -> Any:
 
 
 def results(pairs: list[Pair], again: bool) -> dict[Pair, Found]:
-    """Measure each pair that was not measured before; keep what was found."""
+    """Measure each pair that was not measured before; keep what was found.
+
+    Pairs that cannot be installed are told, and left out.
+    """
     KEPT.mkdir(parents=True, exist_ok=True)
     found = {}
     for pair in pairs:
@@ -100,7 +103,11 @@ def results(pairs: list[Pair], again: bool) -> dict[Pair, Found]:
         if again or not kept.exists():
             print("TensorFlow {}, Keras {} …".format(*pair), flush=True)
             kept.write_text(json.dumps(measure(pair)), "utf-8")
-        found[pair] = json.loads(kept.read_text("utf-8"))
+        one = json.loads(kept.read_text("utf-8"))
+        if "unresolved" in one:
+            print("TensorFlow {}, Keras {}: cannot be installed".format(*pair))
+        else:
+            found[pair] = one
     return found
 
 
@@ -234,19 +241,18 @@ def short(release: str) -> str:
 
 def write(found: dict[Pair, Found]) -> None:
     """Write the table, the changes and the picture, with the notes between them."""
-    known = {pair: one for pair, one in found.items() if "unresolved" not in one}
     notes = Path(__file__).with_name("versions_notes.md").read_text("utf-8")
-    shown = sum(map(agrees, known.values()))
-    others = [one.get("with plus") for one in known.values() if not agrees(one)]
+    shown = sum(map(agrees, found.values()))
+    others = [one.get("with plus") for one in found.values() if not agrees(one)]
     facts = {
-        "shown": f"{shown} of {len(known)} pairs",
+        "shown": f"{shown} of {len(found)} pairs",
         "plus": f"{others.count('0')} of the {len(others)} pairs that do not agree",
-        "table": "\n".join(rows(known)),
-        "changes": "\n".join(changes(known)),
+        "table": "\n".join(rows(found)),
+        "changes": "\n".join(changes(found)),
     }
     text = re.sub(r"\{(\w+)\}", lambda match: facts[match[1]], notes)
     Path(__file__).with_name("versions.md").write_text(text, "utf-8")
-    Path(__file__).with_name("versions.svg").write_text(picture(known), "utf-8")
+    Path(__file__).with_name("versions.svg").write_text(picture(found), "utf-8")
 
 
 def command() -> None:
