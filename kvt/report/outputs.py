@@ -39,7 +39,8 @@ _DRAWN = {
 _REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
 _FUNCTION = re.compile(r"[\w-]+(?=\()")
 # Of attributes' values; others, such as image-set(), could load a file.
-_FUNCTIONS = {"url", "rgb", "rgba", "hsl", "matrix", "translate", "scale", "rotate"}
+_FUNCTIONS = {"url", "var", "rgb", "rgba", "hsl"}  # var: the dialects' colors
+_FUNCTIONS |= {"matrix", "translate", "scale", "rotate"}
 _NUMBER = r"(\d{1,4}(?:\.\d+)?)"
 _LENGTH = re.compile(rf"{_NUMBER}(?:px|pt)?")
 _NAMED = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)\w+;")  # known to HTML, not to XML

@@ -1,14 +1,16 @@
 """What a page shows of outputs that it cannot, or should not, show as they are."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvt.report import outputs
+from kvt.report import notebooks, outputs
 from kvt.report.merge import RenderError, check
 from tests.report.pages import body, book, code, executed, markdown, page
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"
     "AABJRU5ErkJggg=="
@@ -228,6 +230,19 @@ def test_html_that_the_page_cannot_show_is_named_not_quoted(markup: str) -> None
     assert "cannot show an output of type <code>text/html</code>" in made
     assert "a plot" in made
     assert shown({"text/html": f"<details>text {markup}"}).count("&lt;") == 0
+
+
+def test_figures_of_the_committed_notebooks_keep_every_color() -> None:
+    count = 0
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        for cell in notebooks.read(path).cells:
+            for data in (it.get("data", {}) for it in cell.get("outputs", [])):
+                svg = data.get("image/svg+xml", "")
+                drawn = outputs.inline(svg, "", "") if svg else ""
+                for it in ("stroke", "fill", "transform"):
+                    assert drawn.count(f' {it}="') == svg.count(f' {it}="'), path.name
+                count += drawn.count('="var(--keras')
+    assert count > 10
 
 
 def test_an_svg_keeps_only_what_it_needs() -> None:
