@@ -17,7 +17,7 @@ SHOWN = [
     *("image/svg+xml", "text/html", "text/markdown", "text/latex"),
     *("image/png", "image/jpeg", "text/plain"),
 ]
-# What an output's HTML may contain; the rest is shown as text or dropped.
+# What an output's HTML may contain; of the rest, only the text is shown.
 _TAGS = {
     *("a", "abbr", "b", "br", "code", "div", "em", "i", "img", "p", "pre", "small"),
     *("span", "strong", "sub", "sup", "dd", "dl", "dt", "li", "ol", "ul", "caption"),
@@ -27,7 +27,7 @@ _TAGS = {
 _ATTRIBUTES = {"title", "alt", "width", "height", "colspan", "rowspan", "scope"}
 _BASE64 = re.compile(r"[A-Za-z0-9+/=\s]+")
 _PICTURE = re.compile(rf"data:image/(png|jpeg|gif|webp);base64,{_BASE64.pattern}")
-_ADDRESSES = {("a", "href"): re.compile(r"https://\S+|#\S+"), ("img", "src"): _PICTURE}
+_ADDRESSES = {("a", "href"): re.compile(r"https://\S+"), ("img", "src"): _PICTURE}
 # The forms that may have content which the page cannot show.
 _CHECKED = ("text/html", "image/png", "image/jpeg")
 # The elements of a drawing. At others an HTML parser might leave the SVG.
@@ -39,12 +39,16 @@ _DRAWN = {
 _REFERENCE = re.compile(r"""url\(\s*["']?#""", re.IGNORECASE)
 _FUNCTION = re.compile(r"[\w-]+(?=\()")
 # Of attributes' values; others, such as image-set(), could load a file.
-_FUNCTIONS = {"url", "rgb", "rgba", "hsl", "matrix", "translate", "scale", "rotate"}
-_LENGTH = re.compile(r"\d{1,4}(\.\d+)?(px|pt)?")
+_FUNCTIONS = {"url", "var", "rgb", "rgba", "hsl"}  # var: the dialects' colors
+_FUNCTIONS |= {"matrix", "translate", "scale", "rotate"}
+_NUMBER = r"(\d{1,4}(?:\.\d+)?)"
+_LENGTH = re.compile(rf"{_NUMBER}(?:px|pt)?")
 _NAMED = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)\w+;")  # known to HTML, not to XML
-# A terminal's commands: links and titles, colors and moves, character sets, others.
+# A terminal's commands: links, titles and drawings, which end with the line if nothing
+# else ends them; colors and moves, character sets, others.
 _COMMAND = re.compile(
-    r"\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"(?:\x1b[]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|\x1b[ -/]+[0-~]|\x1b[0-~]|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
@@ -71,15 +75,18 @@ def _shows_anything(form: str, text: str) -> bool:
 
 
 def plain(text: str) -> str:
-    """Return a text without what it tells a terminal to do."""
-    return _COMMAND.sub("", text)
+    """Return what a terminal shows: no commands, nothing that a line overwrites."""
+    lines = [it.rstrip("\r").rpartition("\r")[2] for it in text.split("\n")]
+    return _COMMAND.sub("", "\n".join(lines))
 
 
 @functools.cache  # each output is cleaned to see whether it shows anything
 def clean(markup: str) -> str:
     """Keep what tables and text need of an output's HTML: no script, style or form."""
-    shown = re.sub(r"(?is)<(style|script)\b.*?</\1\s*>", "", markup)
-    kept = bleach.clean(shown, _TAGS, _is_allowed, protocols=["https", "data"])
+    shown = re.sub(
+        r"(?is)<(style|script)\b.*?(</\1\s*>|\Z)", "", _COMMAND.sub("", markup)
+    )
+    kept = bleach.clean(shown, _TAGS, _is_allowed, ["https", "data"], strip=True)
     kept = re.sub(r"<img(?![^>]* src=)[^>]*>", "", kept)
     return breakable(re.sub(r"<img(?![^>]* alt=)", '<img alt="Picture"', kept))
 
@@ -94,7 +101,7 @@ def alternative(output: NotebookNode) -> str:
     given = output.metadata.get(kind(output.data))
     alt = given.get("alt") if isinstance(given, dict) else None
     said = alt if isinstance(alt, str) else output.data.get("text/plain", "")
-    words = str(said).strip()
+    words = plain(str(said)).strip()
     nameless = not words or re.fullmatch("<.*>", words, re.DOTALL)
     return "without a description" if nameless else words
 
@@ -104,9 +111,10 @@ def width(output: NotebookNode) -> float:
     given = output.metadata.get(kind(output.data))
     said = given.get("width") if isinstance(given, dict) else None
     drawn = re.search(
-        r'<svg\b[^>]* width="(\d+(?:\.\d+)?)(?:px)?"', output.data[kind(output.data)]
+        rf'<svg\b[^>]* width="{_NUMBER}(?:px)?"', output.data[kind(output.data)]
     )
-    return float(said if isinstance(said, int) else drawn[1] if drawn else 0)
+    found = re.fullmatch(_NUMBER, str(said)) or drawn
+    return float(found[1]) if found else 0
 
 
 def inline(svg: str, prefix: str, caption: str) -> str:
@@ -129,11 +137,28 @@ def inline(svg: str, prefix: str, caption: str) -> str:
     for element in root.iter():
         element.tag = _local(element.tag)
         element.attrib = dict(_attributes(element, prefix))
+    _thin(root)
     for name in ("width", "height", "overflow", "transform"):  # it fills its place
         if not _LENGTH.fullmatch(root.get(name, "")):
             root.attrib.pop(name, None)
     root.attrib.update({"role": "img", "aria-labelledby": caption})
     return ET.tostring(root, encoding="unicode")
+
+
+def _thin(root: ET.Element) -> None:
+    """Drop ids that nothing refers to, references to none, and bare groups."""
+    values = " ".join(it for one in root.iter() for it in one.attrib.values())
+    used = set(re.findall(r"""#([^\s"')]+)""", values))
+    ids = {one.get("id") for one in root.iter()}
+    for one in reversed(list(root.iter())):  # children before their parents
+        if one.get("id") not in used:
+            one.attrib.pop("id", None)
+        to = one.get("href", "")
+        if to.startswith("#") and to[1:] not in ids:
+            del one.attrib["href"]
+        bare = [it.tag == "g" and not it.attrib for it in one]
+        pairs = zip(list(one), bare, strict=True)
+        one[:] = [new for it, is_bare in pairs for new in (it if is_bare else [it])]
 
 
 def _attributes(element: ET.Element, prefix: str) -> Iterator[tuple[str, str]]:

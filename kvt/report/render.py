@@ -26,7 +26,7 @@ from kvt.report.book import Page
 from kvt.report.markdown import Outline, highlight_python, to_html
 from kvt.report.marks import link_lines
 from kvt.report.merge import RenderError, merge, packed
-from kvt.report.notebooks import NotebookNode
+from kvt.report.notebooks import NotebookNode, one_line
 from kvt.report.plan import Chapter
 from kvt.report.provenance import Provenance
 
@@ -34,7 +34,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 # Links within the report: to a page, to a place in it, or to a place in the same page.
 _LINK = re.compile(r' href="(?!")([\w-]+\.html)?(#([^"]*))?"')
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # HTML has none of them
+# HTML has none of them, nor halves of characters.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
 class Facts(TypedDict):
@@ -139,7 +140,7 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
     lines: set[str] = set()
 
     def named(convert: Callable[..., str]) -> Callable[..., str]:
-        """Return a filter whose ValueError names the notebook."""
+        """Return a filter whose ValueError names the notebook, and a code cell."""
 
         @pass_context
         def filter_(context: Context, *words: str) -> str:
@@ -147,7 +148,10 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
             try:
                 return convert(section, *words)
             except (ValueError, RecursionError) as problem:
-                raise RenderError(f"{section.chapter.path.name}: {problem}") from None
+                where, cell = section.chapter.path.name, context.get("cell")
+                if cell and cell.cell_type == "code":
+                    where += f": cell {one_line(cell.source)!r}"
+                raise RenderError(f"{where}: {problem}") from None
 
         return filter_
 

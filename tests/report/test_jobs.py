@@ -85,12 +85,13 @@ def assert_near(page: Any, selector: str, text: str, screens: float = 2) -> Any:
 
 def test_the_first_screen_shows_pair_proof_and_causes(start: Any) -> None:
     assert "Keras" in start.locator("h1").inner_text()
-    keras, tf2 = (start.locator(f".pair .{dialect}") for dialect in ("keras", "tf2"))
+    keras, tf2 = (start.locator(f".dialect.{it}").first for it in ("keras", "tf2"))
     for pane, words in ((keras, "model.compile("), (tf2, "w.assign_sub(")):
         assert words in pane.inner_text()
         box = pane.bounding_box()
         assert box["y"] + box["height"] <= HEIGHT
-    for selector in (".proof", ".causes .cause:last-child label", ".panel >> nth=2"):
+    last = ".causes .cause:last-child label"
+    for selector in (".proof", last, ".panel >> nth=2", ".jobs h2"):
         box = start.locator(selector).bounding_box()
         assert box["y"] + box["height"] <= HEIGHT, selector
     assert "25,450 of 25,450 weights identical" in start.inner_text(".proof")

@@ -145,6 +145,9 @@ def test_code_fades_only_where_there_is_more_of_it(tab: Any) -> None:
         return [own.evaluate(read, name) > 1 for name in ("--left", "--right")]
 
     wide = "pre.code:has-text('wide')"
+    if tab.viewport_size["width"] < 600:
+        assert fades(wide) == [False, False]  # it wraps
+        return
     assert fades(wide) == [False, True]
     tab.locator(wide).first.evaluate("it => { it.scrollLeft = 1e6; }")
     tab.wait_for_timeout(100)

@@ -1,14 +1,16 @@
 """What a page shows of outputs that it cannot, or should not, show as they are."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kvt.report import outputs
+from kvt.report import notebooks, outputs
 from kvt.report.merge import RenderError, check
 from tests.report.pages import body, book, code, executed, markdown, page
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 PNG = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAA"
     "AABJRU5ErkJggg=="
@@ -89,10 +91,13 @@ def test_pictures_in_html_are_shown_if_the_page_contains_them() -> None:
         " javascript:alert(1)",
     ],
 )
-def test_links_in_html_lead_to_the_web_or_to_the_page(address: str) -> None:
+def test_links_in_html_lead_to_the_web(address: str) -> None:
     assert "href" not in outputs.clean(f'<a href="{address}">a</a>')
-    for good in ("https://keras.io/api", "#digits"):
-        assert f'href="{good}"' in outputs.clean(f'<a href="{good}">a</a>')
+    # An output's ids are dropped, so that a link to one would be dead.
+    assert "href" not in outputs.clean('<a href="#part">a</a><p id="part">b</p>')
+    assert 'href="https://keras.io/api"' in outputs.clean(
+        '<a href="https://keras.io/api">a</a>'
+    )
 
 
 def test_an_svg_may_name_characters_as_html_does() -> None:
@@ -115,7 +120,7 @@ def test_an_svg_may_name_characters_as_html_does() -> None:
 def test_an_svg_that_is_none_fails_with_the_notebooks_name(
     svg: str, problem: str
 ) -> None:
-    with pytest.raises(RenderError, match=rf"02_digits\.ipynb: .*{problem}"):
+    with pytest.raises(RenderError, match=rf"02_digits\.ipynb: cell '1': .*{problem}"):
         shown({"image/svg+xml": svg})
 
 
@@ -124,6 +129,8 @@ def test_an_svg_that_is_none_fails_with_the_notebooks_name(
     [
         ({"image/png": {"width": 321, "height": 9}}, ' width="321"'),
         ({"image/png": {"width": "10%", "alt": ["a"]}}, ""),
+        ({"image/png": {"width": "300"}}, ' width="300"'),
+        *(({"image/png": {"width": odd}}, "") for odd in (-3, True, 10**30, "3em")),
         ({"image/png": "odd"}, ""),
     ],
 )
@@ -160,7 +167,7 @@ def test_no_attribute_of_an_svg_loads_a_file_or_takes_a_class(attribute: str) ->
 
 
 def test_an_svg_that_is_too_deep_fails_with_the_notebooks_name() -> None:
-    deep = SVG.format("").replace("<text>", "<g>" * 3000 + "<text>")
+    deep = SVG.format("").replace("<text>", "<g opacity='1'>" * 3000 + "<text>")
     deep = deep.replace("</text>", "</text>" + "</g>" * 3000)
     with pytest.raises(RenderError, match=r"02_digits\.ipynb: "):
         shown({"image/svg+xml": deep})
@@ -201,15 +208,52 @@ def test_text_has_no_command_for_a_terminal() -> None:
         "\x1b]8;;https://keras.io\x1b\\a link\x1b]8;;\x1b\\ \x1b]0;title\x07"
         "\x1b[38;5;208mred\x1b[0m\x9b31m \x1b(Bset \x00\x07nul x\x08y\x1bM."
     )
-    wanted = ">a link red set nul xy.</pre>"
+    # An unended command ends with its line; a carriage return begins the line again.
+    commands += "\x1bPq#0;2\x1b\\\x1b_apc\x07\x9d0;t\x9c\n10%\r99%\r\n\x1b]0;open\nend"
+    wanted = ">a link red set nul xy.\n99%\n\nend</pre>"
     assert wanted in body(code("1", stdout=commands))
     assert wanted in body(code("1", text__plain=commands))
 
 
 def test_no_control_character_reaches_the_page() -> None:
-    odd = "a\x00\x1b\x0cb"
-    text = page(executed(markdown(odd), code("1", text__markdown=odd)))
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text)
+    odd = "a\x00\x1b\x0cb\ud83d"
+    text = page(executed(markdown(odd), code("1", text__markdown=odd, stdout=odd)))
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", text)
+
+
+@pytest.mark.parametrize(
+    "markup",
+    ["<svg><path d='M0 0'/></svg>", "<iframe srcdoc='<p>a'></iframe>", "<style>td {}"],
+)
+def test_html_that_the_page_cannot_show_is_named_not_quoted(markup: str) -> None:
+    made = shown({"text/html": markup, "text/plain": "a plot"})
+    assert "cannot show an output of type <code>text/html</code>" in made
+    assert "a plot" in made
+    assert shown({"text/html": f"<details>text {markup}"}).count("&lt;") == 0
+
+
+def test_figures_of_the_committed_notebooks_keep_every_color() -> None:
+    count = 0
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        for cell in notebooks.read(path).cells:
+            for data in (it.get("data", {}) for it in cell.get("outputs", [])):
+                svg = data.get("image/svg+xml", "")
+                drawn = outputs.inline(svg, "", "") if svg else ""
+                for it in ("stroke", "fill", "transform"):
+                    assert drawn.count(f' {it}="') == svg.count(f' {it}="'), path.name
+                count += drawn.count('="var(--keras')
+    assert count > 10
+
+
+def test_an_svg_keeps_only_what_it_needs() -> None:
+    drawn = (
+        "<g id='a'><g><path id='b' d='M0 0'/></g></g><use href='#b'/><use href='#no'/>"
+    )
+    thin = shown({"image/svg+xml": SVG.format("").replace("<text></text>", drawn)})
+    assert (
+        '<path id="figure-2-1-b" d="M0 0" /><use href="#figure-2-1-b" /><use />' in thin
+    )
+    assert "<g" not in thin
 
 
 def test_links_reach_notebooks_with_hyphens_and_spaces() -> None:

@@ -427,12 +427,16 @@
   // What the other scripts of a page use.
   globalThis.kvt = { all, find, isForBrowser, make, renamed };
 
+  // Until the page is complete, the browser lays out only the chapters in view.
+  root.dataset.loading = "";
+
   // Before the first paint, so that nothing jumps.
   const theme = memory.get("theme");
   if (["light", "dark"].includes(theme)) paint(theme);
   remembered();
 
   addEventListener("DOMContentLoaded", () => {
+    delete root.dataset.loading;
     startDialects();
     startMarks();
     startContents();
