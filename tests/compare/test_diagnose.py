@@ -232,7 +232,7 @@ ALL = {
 
 
 @functools.cache
-def prepared(name: str, n: int = 210) -> tuple[Any, Any, Any, Settings, Pair]:
+def prepared(name: str, n: int = 190) -> tuple[Any, Any, Any, Settings, Pair]:
     pair = ALL[name]
     examples = load(pair, "digits", n, SEED)
     numbers = {"epochs": 2, "batch_size": 32, "learning_rate": 0.1}

@@ -247,14 +247,9 @@ def diagnose(
     not finite from the start.
     """
     _check(model, fit, budget)
-    numbers = parameters.check(
-        {
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "validation_split": validation_split,
-            "seed": seed,
-        }
-    )
+    numbers: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs}
+    numbers |= {"validation_split": validation_split, "seed": seed}
+    numbers = parameters.check(numbers)
     if class_weight is not None:
         checks.class_weight(class_weight, None)
     arrays: dict[str, Any] = {"x": np.asarray(x), "y": np.asarray(y)}

@@ -81,12 +81,10 @@ class Record:
     def end(self, logs: Mapping[str, Any], weights: Weights) -> None:
         """Note what a step returned and left."""
         if not self.after:
-            kinds = [kind for kind in ("outputs", "gradients") if kind in logs]
-            for kind in kinds:
-                given = (
-                    logs[kind] if isinstance(logs[kind], list | tuple) else [logs[kind]]
-                )
-                self.details[kind] = [np.asarray(value) for value in given]
+            for kind in {"outputs", "gradients"} & logs.keys():
+                given = logs[kind]
+                values = given if isinstance(given, list | tuple) else [given]
+                self.details[kind] = [np.asarray(value) for value in values]
         self.losses.append(np.asarray(logs["loss"]))
         self.after.append(digest(weights))
         self.last = weights
