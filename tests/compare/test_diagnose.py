@@ -2,6 +2,8 @@
 
 import functools
 import json
+import re
+import runpy
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from kvt.compare.diagnose.catalogue import CATALOGUE
 from kvt.compare.diagnose.ladder import diagnose
 from kvt.compare.diagnose.port_side import Port
 from kvt.compare.diagnose.words import Diagnosis, link
-from kvt.compare.pairs import PAIRS, Pair, load
+from kvt.compare.pairs import PAIRS, Pair, convolutional, load
 from kvt.compare.recipe import Settings, Training
 from kvt.data.releases import keras_before
 
@@ -48,10 +50,12 @@ def normalizing(
     *,
     momentum: float = 0.99,
     frozen: bool = False,
+    drops: Part = lambda training: training,
+    add: Part = tf.nn.bias_add,
 ) -> Any:
     w1, b1, gamma, beta, mean, variance, w2, b2, mask = weights
     moving = mean, variance
-    h = tf.nn.relu(tf.nn.bias_add(x @ w1, b1))
+    h = tf.nn.relu(add(x @ w1, b1))
     if training:
         mean, variance = tf.nn.moments(h, axes=[0])
         for old, new in zip(moving, (mean, variance), strict=True):
@@ -60,10 +64,30 @@ def normalizing(
     with tf.name_scope("batchnorm"):
         scale = tf.math.rsqrt(variance + 1e-3) * gamma
         h = h * scale + (beta - mean * scale)
+    return add(dropping(h, mask, drops(training)) @ w2, b2)
+
+
+def dropping(h: Any, mask: Any, training: bool) -> Any:
     if training:
         h = tf.nn.experimental.stateless_dropout(h, parts.RATE, seed=mask)
         mask.assign_add([0, 1])
-    return tf.nn.bias_add(h @ w2, b2)
+    return h
+
+
+def convolutional_with_dropout(seed: int) -> Any:
+    layers = convolutional(seed).layers
+    dropout = keras.layers.Dropout(parts.RATE, seed=seed)
+    return keras.Sequential(
+        [keras.Input((28, 28, 1)), *layers[:-1], dropout, layers[-1]]
+    )
+
+
+def convolving(weights: Any, x: Any, training: bool, add: Part = tf.nn.bias_add) -> Any:
+    k, c, w, b, *mask = weights
+    h = tf.nn.relu(add(tf.nn.conv2d(x, k, strides=1, padding="SAME"), c))
+    h = tf.nn.max_pool2d(h, ksize=2, strides=2, padding="SAME")
+    h = tf.reshape(h, (-1, 14 * 14 * parts.FILTERS))
+    return add((dropping(h, *mask, training) if mask else h) @ w, b)
 
 
 @dataclass
@@ -149,11 +173,66 @@ NORMALIZED = Pair(
     optimizer=keras.optimizers.Adam,
     settings={"learning_rate": 1e-3},
 )
-ALL = {**PAIRS, "batch normalization": NORMALIZED}
+
+
+def regularized(model: Part) -> Part:
+    def penalized(seed: int) -> Any:
+        made = model(seed)
+        for layer in made.layers:
+            if hasattr(layer, "kernel"):
+                layer.kernel.regularizer = keras.regularizers.L2(parts.STRENGTH)
+        return made
+
+    return penalized
+
+
+def squares(weights: Any) -> Any:
+    kernels = [w for w in weights if len(w.shape) > 1]
+    return sum(parts.STRENGTH * tf.reduce_sum(tf.square(w)) for w in kernels)
+
+
+def like(pair: Pair, other: str) -> Pair:
+    """A pair with the optimizer of another one."""
+    rule = PAIRS[other].recipe
+    recipe = replace(pair.recipe, update=rule.update, gradients=rule.gradients)
+    settings = {**pair.settings, **PAIRS[other].settings}
+    return replace(
+        pair, recipe=recipe, optimizer=PAIRS[other].optimizer, settings=settings
+    )
+
+
+def with_squares(pair: Pair) -> Pair:
+    recipe = replace(pair.recipe, penalty=squares)
+    return replace(pair, recipe=recipe, model=regularized(pair.model))
+
+
+CONVOLUTION, LINE = PAIRS["convolution"], PAIRS["linear regression"]
+ALL = {
+    **PAIRS,
+    "batch normalization": NORMALIZED,
+    "batch normalization, SGD": replace(
+        like(NORMALIZED, "network"), settings={"learning_rate": 0.1}
+    ),
+    "batch normalization, momentum": like(NORMALIZED, "network, momentum"),
+    "batch normalization, clipnorm": replace(
+        like(NORMALIZED, "network, clipnorm"), settings={"learning_rate": 0.1}
+    ),
+    "batch normalization, L2": with_squares(NORMALIZED),
+    "convolution, L2": with_squares(CONVOLUTION),
+    "convolution, clipnorm": like(CONVOLUTION, "network, clipnorm"),
+    "convolution, momentum": like(CONVOLUTION, "network, momentum"),
+    "convolution, Adam": like(CONVOLUTION, "network, Adam"),
+    "convolution, dropout": replace(
+        CONVOLUTION,
+        recipe=replace(CONVOLUTION.recipe, forward=convolving),
+        model=convolutional_with_dropout,
+    ),
+    "linear regression, momentum": like(LINE, "network, momentum"),
+}
 
 
 @functools.cache
-def prepared(name: str, n: int = 210) -> tuple[Any, Any, Any, Settings, Pair]:
+def prepared(name: str, n: int = 190) -> tuple[Any, Any, Any, Settings, Pair]:
     pair = ALL[name]
     examples = load(pair, "digits", n, SEED)
     numbers = {"epochs": 2, "batch_size": 32, "learning_rate": 0.1}
@@ -182,7 +261,8 @@ def run(case: Case, **options: Any) -> Any:
         full = state(case.start(weights), SEED)
         recipe = replace(pair.recipe, **({"inputs": parts.scaled} | change))
         probe = replace(examples, x_train=inputs(x), y_train=targets(examples.y_train))
-        kind = Normalized if case.pair == "batch normalization" else Training
+        normalizes = case.pair.startswith("batch normalization")
+        kind = Normalized if normalizes else Training
         training = kind(recipe, probe, settings, {SEED: full})
         training.begin(full, SEED)
         return Port(
@@ -232,24 +312,17 @@ def test_no_cause_is_named_for_an_equal_pair(name: str, fit: Any) -> None:
     assert all(map(np.array_equal, before, after))
 
 
-def always(phase: str) -> bool:
+def always(phase: Any) -> bool:
     return True
 
 
-def never(phase: str) -> bool:
+def never(phase: Any) -> bool:
     return False
 
 
 def plus(weights: Any, x: Any, training: bool) -> Any:
     w1, b1, w2, b2 = weights
     return tf.nn.relu(x @ w1 + b1) @ w2 + b2
-
-
-def plus_after_convolution(weights: Any, x: Any, training: bool) -> Any:
-    k, c, w, b = weights
-    h = tf.nn.relu(tf.nn.conv2d(x, k, strides=1, padding="SAME") + c)
-    h = tf.nn.max_pool2d(h, ksize=2, strides=2, padding="SAME")
-    return tf.reshape(h, (-1, 14 * 14 * parts.FILTERS)) @ w + b
 
 
 def total(losses: Any, batch_size: int) -> Any:
@@ -278,7 +351,7 @@ def log_softmax(y: Any, z: Any) -> Any:
 
 
 def half_of_squares(weights: Any) -> Any:
-    return sum(parts.STRENGTH * tf.nn.l2_loss(w) for w in (weights[0], weights[2]))
+    return squares(weights) / 2
 
 
 def together(tape: Any, loss: Any, weights: Any) -> Any:
@@ -366,28 +439,51 @@ def other_start(weights: Any) -> Any:
     return [w + draw.normal(0, 0.1, w.shape).astype("float32") for w in weights]
 
 
+MOST = ("network", "convolution", "batch normalization")
 SGD_PAIRS = ("linear regression", "network", "convolution")
-CLASSIFIERS = ("network", "convolution", "network, momentum")
-DROPPING = ("network, dropout", "batch normalization")
+WITHOUT_MASK = (*SGD_PAIRS, "batch normalization")
+ADAM = ("network, Adam", "convolution, Adam", "batch normalization")
+AVERAGING = (
+    *("batch normalization", "batch normalization, SGD"),
+    "batch normalization, momentum",
+)
+
+
+def every(id: str, pairs: Any, *given: Any, **options: Any) -> list[Case]:
+    return [Case(id, pair, *given, **options) for pair in pairs]
+
+
+def as_xla(step: Any, signature: Any) -> Any:
+    return tf.function(step, input_signature=signature, jit_compile=True)
+
+
+def binary(y: Any, z: Any) -> Any:
+    right = tf.equal(tf.cast(tf.nn.softmax(z) > 0.5, y.dtype), y)
+    return tf.reduce_mean(tf.cast(right, y.dtype), axis=1)
+
+
+def to_the_bit(y: Any, z: Any) -> Any:
+    right = tf.equal(tf.nn.softmax(z), y)
+    return tf.reduce_mean(tf.cast(right, y.dtype), axis=1)
+
+
+AS_DOUBLE: Any = {
+    "inputs": lambda x: np.asarray(x, "float64"),
+    "targets": lambda y: np.asarray(y, "float64"),
+}
+TO_255: Any = {"inputs": lambda x: x * np.float32(255)}
+HEAVY = {"class_weight": {0: 3.0, **dict.fromkeys(range(1, 10), 1.0)}}
+L2_PAIRS = "network, L2", "convolution, L2", "batch normalization, L2"
+MOMENTUM = tuple(
+    f"{p}, momentum" for p in ("network", "convolution", "linear regression")
+)
+CLIPPED = tuple(f"{p}, clipnorm" for p in MOST)
 CASES = [
-    *(Case("initial_weights", pair, start=other_start) for pair in SGD_PAIRS),
-    *(
-        Case("pixels_not_scaled", pair, {"inputs": lambda x: x * np.float32(255)})
-        for pair in CLASSIFIERS
-    ),
-    *(Case("pixels_not_scaled", pair, fit=Own(scale=255)) for pair in SGD_PAIRS),
-    *(
-        Case(
-            "float64",
-            pair,
-            {
-                "inputs": lambda x: np.asarray(x, "float64"),
-                "targets": lambda y: np.asarray(y, "float64"),
-            },
-        )
-        for pair in SGD_PAIRS
-    ),
-    Case("targets_without_axis", "linear regression", {"targets": lambda y: y[:, 0]}),
+    *every("initial_weights", WITHOUT_MASK[:3], start=other_start),
+    *every("pixels_not_scaled", MOST, TO_255),
+    *every("pixels_not_scaled", WITHOUT_MASK, fit=Own(scale=255)),
+    *every("float64", SGD_PAIRS, AS_DOUBLE),
+    *every("targets_without_axis", SGD_PAIRS[:1], {"targets": lambda y: y[:, 0]}),
     *(
         Case(name, pair, fit=Own(batches=batches))
         for name, batches in (
@@ -399,90 +495,106 @@ CASES = [
             ("last_batch_dropped", full_only),
             ("order_of_another_keras", of_another_release),
         )
-        for pair in ("network", "network, Adam", "batch normalization")
+        for pair in MOST
     ),
-    *(Case("random_split", pair, fit=Own(split=random_rows)) for pair in SGD_PAIRS),
-    *(Case("dropout_left_off", pair, {"training": never}) for pair in DROPPING[:1]),
-    *(Case("dropout_left_on", pair, {"training": always}) for pair in DROPPING[:1]),
-    *(
-        Case("bias_added_with_plus", pair, {"forward": plus})
-        for pair in ("network", "network, Adam", "network, momentum")
+    *every("random_split", WITHOUT_MASK, fit=Own(split=random_rows)),
+    *every(
+        "dropout_left_off",
+        ("network, dropout", "convolution, dropout"),
+        {"training": never},
     ),
-    Case("bias_added_with_plus", "convolution", {"forward": plus_after_convolution}),
-    *(
-        Case("eager_steps", pair, {"compile": lambda step, signature: step})
-        for pair in ("convolution", "batch normalization")
+    *every(
+        "dropout_left_on",
+        ("network, dropout", "convolution, dropout"),
+        {"training": always},
     ),
-    *(Case("sum_instead_of_mean", pair, {"reduce": total}) for pair in SGD_PAIRS),
-    *(
-        Case("last_batch_weighs_less", pair, {"reduce": over_full_batch})
-        for pair in ("network", "network, Adam", "convolution")
-    ),
-    *(Case("softmax_twice", pair, {"losses": twice}) for pair in CLASSIFIERS),
-    *(
-        Case("log_softmax_by_hand", pair, {"losses": log_softmax})
-        for pair in CLASSIFIERS
-    ),
-    Case("log_of_softmax", "network, pixels to 255", {"losses": log_of_softmax}),
-    Case("probabilities_clipped", "network, pixels to 255", {"losses": clipped}),
-    Case("half_of_l2", "network, L2", {"penalty": half_of_squares}),
-    Case("l2_missing", "network, L2", {"penalty": parts.no_penalty}),
-    Case("global_clipnorm", "network, clipnorm", {"gradients": together}),
-    Case("momentum_missing", "network, momentum", {"update": parts.sgd}),
-    Case("momentum_averaged", "network, momentum", {"update": averaged}),
-    *(
-        Case(name, pair, {"update": update})
-        for name, update in (
-            ("epsilon_size", smaller_epsilon),
-            ("epsilon_place", epsilon_of_the_paper),
-            ("bias_correction_missing", uncorrected),
-            ("steps_off_by_one", from_the_second_step),
-        )
-        for pair in ("network, Adam", "batch normalization")
-    ),
-    *(Case("learning_rate", pair, {"update": slower(parts.sgd)}) for pair in SGD_PAIRS),
-    Case("learning_rate", "network, Adam", {"update": slower(parts.adam)}),
     Case(
-        "moving_average_momentum",
+        "dropout_left_off",
         "batch normalization",
+        {"forward": functools.partial(normalizing, drops=never)},
+    ),
+    Case(
+        "dropout_left_on",
+        "batch normalization",
+        {"forward": functools.partial(normalizing, drops=always)},
+    ),
+    Case("bias_added_with_plus", "network", {"forward": plus}),
+    Case("bias_added_with_plus", "network, Adam", {"forward": plus}),
+    Case(
+        "bias_added_with_plus",
+        "convolution",
+        {"forward": functools.partial(convolving, add=tf.add)},
+    ),
+    Case(
+        "bias_added_with_plus",
+        "batch normalization",
+        {"forward": functools.partial(normalizing, add=tf.add)},
+    ),
+    *every(
+        "eager_steps",
+        ("convolution", "convolution, Adam", "batch normalization"),
+        {"compile": lambda step, signature: step},
+    ),
+    *every("sum_instead_of_mean", WITHOUT_MASK, {"reduce": total}),
+    *every("last_batch_weighs_less", MOST, {"reduce": over_full_batch}),
+    *every("softmax_twice", MOST, {"losses": twice}),
+    *every("log_softmax_by_hand", MOST, {"losses": log_softmax}),
+    *every(
+        "log_of_softmax",
+        ("network, pixels to 255", "convolution", "batch normalization"),
+        {"losses": log_of_softmax},
+    ),
+    *every(
+        "probabilities_clipped",
+        ("network, pixels to 255", "convolution", "batch normalization"),
+        {"losses": clipped},
+    ),
+    *every("half_of_l2", L2_PAIRS, {"penalty": half_of_squares}),
+    *every("l2_missing", L2_PAIRS, {"penalty": parts.no_penalty}),
+    *every("global_clipnorm", CLIPPED, {"gradients": together}),
+    *every("momentum_missing", MOMENTUM, {"update": parts.sgd}),
+    *every("momentum_averaged", MOMENTUM, {"update": averaged}),
+    *every("epsilon_size", ADAM, {"update": smaller_epsilon}),
+    *every("epsilon_place", ADAM, {"update": epsilon_of_the_paper}),
+    *every("bias_correction_missing", ADAM, {"update": uncorrected}),
+    *every("steps_off_by_one", ADAM, {"update": from_the_second_step}),
+    *every("learning_rate", SGD_PAIRS, {"update": slower(parts.sgd)}),
+    *every("learning_rate", ADAM, {"update": slower(parts.adam)}),
+    *every(
+        "moving_average_momentum",
+        AVERAGING,
         {"forward": functools.partial(normalizing, momentum=0.9)},
     ),
-    Case(
+    *every(
         "frozen_moving_averages",
-        "batch normalization",
+        AVERAGING,
         {"forward": functools.partial(normalizing, frozen=True)},
     ),
-    *(
-        Case("validation_updates_weights", pair, fit=Own(trains_on_validation=True))
-        for pair in SGD_PAIRS
+    *every(
+        "validation_updates_weights",
+        WITHOUT_MASK,
+        fit=Own(trains_on_validation=True),
     ),
-    *(
-        Case(
-            "mean_of_batch_means",
-            pair,
-            fit=Own(loss=lambda losses, _: float(np.mean(losses))),
-        )
-        for pair in ("network", "network, momentum", "network, Adam")
+    *every(
+        "mean_of_batch_means",
+        MOST,
+        fit=Own(loss=lambda losses, _: float(np.mean(losses))),
     ),
-    *(
-        Case("metrics_of_last_batch", pair, fit=Own(loss=lambda losses, _: losses[-1]))
-        for pair in SGD_PAIRS
+    *every(
+        "metrics_of_last_batch",
+        WITHOUT_MASK,
+        fit=Own(loss=lambda losses, _: losses[-1]),
     ),
-    *(
-        Case("loss_after_epoch", pair, fit=Own(loss=lambda _, evaluate: evaluate()))
-        for pair in SGD_PAIRS
+    *every(
+        "loss_after_epoch",
+        WITHOUT_MASK,
+        fit=Own(loss=lambda _, evaluate: evaluate()),
     ),
-    *(
-        Case(
-            "xla",
-            pair,
-            {
-                "compile": lambda step, signature: tf.function(
-                    step, input_signature=signature, jit_compile=True
-                )
-            },
-        )
-        for pair in ("network", "network, Adam")
+    *every("class_weight_missing", MOST, given=HEAVY),
+    *every("accuracy_binary", MOST, {"accuracy": binary}),
+    *every("accuracy_exact", MOST, {"accuracy": to_the_bit}),
+    *every(
+        "xla", ("network", "network, Adam", "batch normalization"), {"compile": as_xla}
     ),
 ]
 
@@ -510,19 +622,60 @@ def with_marks() -> list[Any]:
     return marked
 
 
+@pytest.fixture(scope="module")
+def tally() -> list[tuple[str, str, bool, bool]]:
+    """What was injected, into which pair, and whether the answer is right and exact."""
+    return []
+
+
 @pytest.mark.parametrize("case", with_marks())
-def test_an_injected_cause_is_found_and_proven(case: Case) -> None:
+def test_an_injected_cause_is_found_and_proven(case: Case, tally: Any) -> None:
     found = run(case)
     print(found.to_json())
-    assert case.id in (found.candidates or found.causes)
+    named = found.candidates or found.causes
+    right = case.id in named and found.cause in (case.id, None)
+    tally.append((case.id, case.pair, right, right and found.proof == "exact"))
+    assert right
     assert "could not be tried" not in " ".join(found.notes)
-    assert found.cause in (case.id, None)
     assert found.proof == "exact"
+
+
+@pytest.mark.wide
+def test_most_injected_causes_are_found_and_proven(
+    tally: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if len(tally) < len(CASES):
+        pytest.skip(f"{len(tally)} of {len(CASES)} causes were injected")
+    right, exact = (sum(row[at] for row in tally) for at in (2, 3))
+    wrong = [row[:2] for row in tally if not row[3]]
+    with capsys.disabled():
+        print(f"\n{len(tally)} injections: {right} right, {exact} exact; not: {wrong}")
+    assert right >= 0.95 * len(tally)
+    assert exact >= 0.8 * len(tally)
 
 
 def test_the_readme_has_the_number_of_causes() -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
     assert f"The catalogue has {len(CATALOGUE)} causes" in text
+
+
+def test_the_readme_shows_what_its_example_prints(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    section = text.partition("\n## Your own pair\n")[2].partition("\n## ")[0]
+    code, shown = re.findall(r"```(?:python)?\n(.*?)```", section, re.DOTALL)
+    example = tmp_path / "example.py"  # AutoGraph reads the source from a file
+    example.write_text(code, "utf-8")
+    runpy.run_path(str(example))
+    # Another processor may round differently, which can move the counted steps.
+    number = re.compile(r"\d[\d,]*(?:\.\d+)?")
+    printed = capsys.readouterr().out
+    assert number.sub("#", printed) == number.sub("#", shown)
+    sides = (
+        [float(n.replace(",", "")) for n in number.findall(t)] for t in (printed, shown)
+    )
+    assert next(sides) == pytest.approx(next(sides), rel=0.01)
 
 
 def test_each_heading_is_one_of_chapter_09() -> None:
@@ -541,8 +694,7 @@ def test_each_heading_is_one_of_chapter_09() -> None:
 
 def test_every_cause_of_the_catalogue_is_injected() -> None:
     # In test_diagnose_threads.py, on small pairs.
-    rest = {"transposed_variable", "variable_order", "class_weight_missing"}
-    rest |= {"decoupled_weight_decay", "accuracy_binary", "accuracy_exact"}
+    rest = {"transposed_variable", "variable_order", "decoupled_weight_decay"}
     assert {case.id for case in CASES} | rest == CATALOGUE.keys()
 
 

@@ -14,7 +14,7 @@ from kvt.compare.diagnose import ladder
 from kvt.compare.diagnose.catalogue import STEP, KnownCause
 from kvt.compare.diagnose.ladder import diagnose
 from kvt.compare.diagnose.port_side import Port
-from kvt.compare.diagnose.record import RUNGS, Place
+from kvt.compare.diagnose.record import RUNGS, Place, Record
 from tests.compare.test_diagnose import (
     Own,
     buffered,
@@ -326,6 +326,15 @@ FURTHER = [
         )
         for units in ((3,), (8, 3), (8, 5, 3))
     ),
+    *(
+        Posted(
+            f"{units}",
+            "targets_without_axis",
+            Version(losses=squared, targets=lambda y: y[:, 0]),
+            units,
+        )
+        for units in ((8, 1), (8, 5, 1))
+    ),
 ]
 # Of each cause that no thread has, the first case runs each time.
 FIRST = {one.cause: one for one in reversed(FURTHER)}
@@ -466,17 +475,47 @@ def test_rounding_has_to_agree_from_another_start(everywhere: bool) -> None:
     assert "differs by rounding" in found.notes[0]
 
 
-@pytest.mark.parametrize("error", [ValueError, AttributeError, LookupError])
+@pytest.mark.parametrize("error", [ValueError, NotImplementedError])
 def test_a_switch_that_fails_is_not_silent(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def loss(y: Any, y_pred: Any) -> Any:
         raise error("no such part")
 
-    broken = KnownCause("A fix.", lambda seen: [{"loss": lambda given: loss}], STEP)
-    monkeypatch.setattr(ladder, "CATALOGUE", {"broken": broken})
+    breaks(monkeypatch, loss)
     found = found_in(pair(losses=twice), epochs=1)
     assert f"broken could not be tried: {error.__name__}" in found.notes[0]
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, loss: Part) -> None:
+    broken = KnownCause("A fix.", lambda seen: [{"loss": lambda given: loss}], STEP)
+    monkeypatch.setattr(ladder, "CATALOGUE", {"broken": broken})
+
+
+def test_a_mistake_in_a_switch_is_not_taken_for_a_model_it_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    breaks(monkeypatch, lambda y, y_pred: y.no_such_attribute)
+    with pytest.raises(AttributeError, match="no_such_attribute"):
+        found_in(pair(losses=twice), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "run"), [(2, 1), (3, 1), (4, 3), (2, 3), (1, 2)], ids=str
+)
+@pytest.mark.parametrize("n", [50, 80], ids=["partial", "full"])
+def test_other_numbers_of_epochs_are_no_cause_of_order(
+    n: int, epochs: int, run: int
+) -> None:
+    def fit(*given: Any) -> dict[str, list[float]]:
+        Own()(*given[:5], run, *given[6:])
+        return {}
+
+    found = found_in(Posted("", "", Version(), fit=fit), n, epochs=epochs, budget=12)
+    assert (found.first, found.causes, found.candidates) == ("order", (), ())
+    steps = -(-n * 4 // 5 // 16)
+    told = f"{epochs * steps} in Keras, {run * steps} in the port"
+    assert told in dict(found.ladder)["batches"]
 
 
 def test_a_cause_with_an_unknown_one_after_it_is_no_verdict() -> None:
@@ -488,6 +527,19 @@ def test_a_cause_with_an_unknown_one_after_it_is_no_verdict() -> None:
         "with softmax_twice in Keras, the first difference is update, step 4"
         in (search.notes[0])
     )
+
+
+@pytest.mark.parametrize(
+    ("ends", "equal"), [((np.inf, np.nan), True), ((5, np.nan), False)]
+)
+def test_two_sides_that_overflow_together_are_equal(ends: Any, equal: bool) -> None:
+    sides = []
+    for end in ends:
+        sides.append(Record([np.zeros(2, "float32")], np.zeros((4, 1))))
+        for value in (1, end, np.nan):
+            sides[-1].begin(np.zeros((2, 1)), np.zeros(2), sides[-1].last)
+            sides[-1].end({"loss": np.float32(1)}, [np.float32([0, value])])
+    assert (sides[0].parts(sides[1]) is None) == equal
 
 
 def test_rows_that_are_not_of_x_are_other_inputs() -> None:

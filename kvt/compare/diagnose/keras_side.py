@@ -145,10 +145,7 @@ class KerasSide:
     @property
     def loss(self) -> Any:
         """What was compiled as the loss of the model's one output."""
-        given = self.compiled.loss
-        if isinstance(given, dict):
-            given = [*given.values()]
-        return given[0] if isinstance(given, list | tuple) else given
+        return tf.nest.flatten(self.compiled.loss)[0]
 
     def train(
         self, parts: KerasParts, other: Record | None = None, detailed: bool = False

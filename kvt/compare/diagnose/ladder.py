@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,9 @@ with quiet():
     import keras
     import tensorflow as tf
 
-# Errors of a switch that does not fit a model, such as one for outputs of other shapes.
-UNFIT = TypeError, ValueError, LookupError, AttributeError, tf.errors.OpError
+# Errors of a switch that does not fit a model, such as one for outputs of other shapes;
+# NotImplementedError: of a model that cannot be built again in float64.
+UNFIT = TypeError, ValueError, NotImplementedError, tf.errors.OpError
 LASTING = 1e-3  # of the way from the start: rounding grows less in a short training
 
 
@@ -40,6 +42,29 @@ class _Search:
     found: list[str] = field(default_factory=list)
     ladder: tuple[tuple[str, str], ...] = ()  # the first comparison
     notes: list[str] = field(default_factory=list)
+
+    def diagnosis(self, notes: tuple[str, ...]) -> Diagnosis:
+        """Search; put what is found into words, after these notes."""
+        place, candidates, proof = self.run()
+        if self.verbose:
+            print("\r" + " " * 72, end="\r", file=sys.stderr, flush=True)
+        told = [*notes, *self.parts.told, *self.notes]
+        if place is None and self.side.setup.steps == 1:
+            told.append("one step was compared; several causes show only after more")
+        if place and proof != "exact" and self.side.trainings >= self.budget - 1:
+            told.append(f"the budget of {self.budget} experiments ended the search")
+        fixes = (link(CATALOGUE[name].fix) for name in (*self.found, *candidates))
+        return Diagnosis(
+            first=place.name if place else None,
+            step=place.step if place else -1,
+            ladder=self.ladder,
+            causes=tuple(self.found),
+            candidates=tuple(candidates),
+            proof=proof,
+            fixes=tuple(dict.fromkeys(fixes)),
+            notes=tuple(dict.fromkeys(told)),
+            experiments=self.side.trainings,
+        )
 
     def run(self) -> tuple[Place | None, list[str], str | None]:
         """Return where Keras and the port part, the causes' candidates, the proof."""
@@ -222,14 +247,9 @@ def diagnose(
     not finite from the start.
     """
     _check(model, fit, budget)
-    numbers = parameters.check(
-        {
-            "batch_size": batch_size,
-            "epochs": epochs,
-            "validation_split": validation_split,
-            "seed": seed,
-        }
-    )
+    numbers: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs}
+    numbers |= {"validation_split": validation_split, "seed": seed}
+    numbers = parameters.check(numbers)
     if class_weight is not None:
         checks.class_weight(class_weight, None)
     arrays: dict[str, Any] = {"x": np.asarray(x), "y": np.asarray(y)}
@@ -238,39 +258,14 @@ def diagnose(
     checks.rows(arrays)
     setup = Setup(**arrays, **numbers, class_weight=class_weight)
     side = KerasSide(model, setup)
-    best: Diagnosis | None = None
+    found: list[Diagnosis] = []
     for storage in storages(port, side.weights, [w.path for w in model.weights]):
         side.listed = [at for at, _, _ in storage.places]
-
-        def record(weights: Weights, storage: Any = storage) -> Record:
-            return record_port(port, weights, setup, fit, storage)
-
-        search = _Search(side, record, budget, verbose)
-        place, candidates, proof = search.run()
-        if verbose:
-            print("\r" + " " * 72, end="\r", file=sys.stderr, flush=True)
-        named = [*search.found, *candidates]
-        notes = [*storage.notes, *search.parts.told, *search.notes]
-        if place is None and setup.steps == 1:
-            notes.append("one step was compared; several causes show only after more")
-        if place is not None and proof != "exact" and side.trainings >= budget - 1:
-            notes.append(f"the budget of {budget} experiments ended the search")
-        one = Diagnosis(
-            first=place.name if place else None,
-            step=place.step if place else -1,
-            ladder=search.ladder,
-            causes=tuple(search.found),
-            candidates=tuple(candidates),
-            proof=proof,
-            fixes=tuple(dict.fromkeys(link(CATALOGUE[name].fix) for name in named)),
-            notes=tuple(dict.fromkeys(notes)),
-            experiments=side.trainings,
-        )
-        if place is None or proof == "exact":
-            return one
-        best = best or one
-    assert best is not None
-    return best
+        record = partial(record_port, port, setup=setup, fit=fit, storage=storage)
+        found.append(_Search(side, record, budget, verbose).diagnosis(storage.notes))
+        if found[-1].first is None or found[-1].proof == "exact":
+            return found[-1]
+    return found[0]
 
 
 def _check(model: Any, fit: Any, budget: Any) -> None:

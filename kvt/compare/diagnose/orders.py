@@ -41,8 +41,8 @@ def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str
     counts = [np.bincount(order, minlength=len(same)) for order in (*orders, rows)]
     if not np.isin(first, rows).all():  # or first training, then the held-back rows
         return "" if np.isin(first[:n], rows).all() else "random_split"
-    if len(first) > n:  # more steps than Keras has
-        return ""
+    if {len(order) for order in orders} - {n, n // size * size}:
+        return ""  # an epoch is no pass over the examples, or there are fewer or more
     if any((count > counts[-1]).any() for count in counts[:-1]):
         return "with_replacement"
     if len(first) == n // size * size < n and np.array_equal(first, mine[: len(first)]):

@@ -69,6 +69,7 @@ class Record:
     history: list[dict[str, float]] = field(default_factory=list)  # by epoch
     details: dict[str, Weights] = field(default_factory=dict)  # the first step's
     complete: bool = True  # whether the training reached its end
+    overflow: int | None = None  # the step that left the first inf or NaN
     traced: bool = True  # whether the steps are known to run as graphs
     _bytes: int = 0
 
@@ -80,15 +81,15 @@ class Record:
     def end(self, logs: Mapping[str, Any], weights: Weights) -> None:
         """Note what a step returned and left."""
         if not self.after:
-            kinds = [kind for kind in ("outputs", "gradients") if kind in logs]
-            for kind in kinds:
-                given = (
-                    logs[kind] if isinstance(logs[kind], list | tuple) else [logs[kind]]
-                )
-                self.details[kind] = [np.asarray(value) for value in given]
+            for kind in {"outputs", "gradients"} & logs.keys():
+                given = logs[kind]
+                values = given if isinstance(given, list | tuple) else [given]
+                self.details[kind] = [np.asarray(value) for value in values]
         self.losses.append(np.asarray(logs["loss"]))
         self.after.append(digest(weights))
         self.last = weights
+        if self.overflow is None and not all(np.isfinite(w).all() for w in weights):
+            self.overflow = len(self.after) - 1
         self._bytes += sum(array.nbytes for array in weights)
         if len(self.after) == 1 or self._bytes < KEPT:
             self.kept[len(self.after) - 1] = weights
@@ -146,8 +147,13 @@ class Record:
             return "forward"
         if not same_bits(*(np.asarray(r.losses[step], "f4") for r in (self, other))):
             return "loss"
-        differs = step == 0 and self._differs_in("gradients", other)
-        return "gradients" if differs else "update"
+        if step == 0 and self._differs_in("gradients", other):
+            return "gradients"
+        return None if self._overflows(step, other) else "update"
+
+    def _overflows(self, step: int, other: "Record") -> bool:
+        """Whether both sides overflow here: then rounding decides on inf or NaN."""
+        return self.overflow == other.overflow == step
 
     def _differs_in(self, kind: str, other: "Record") -> bool:
         one, two = (record.details.get(kind, []) for record in (self, other))
@@ -164,6 +170,8 @@ class Record:
         for step in range(steps):
             if rung := self._parts_at(step, other):
                 return Place(step, RUNGS.index(rung))
+            if self._overflows(step, other):
+                return None
         if not (self.complete and other.complete):
             return None
         if len(self.after) != len(other.after):
