@@ -160,9 +160,7 @@ def link_marks(cells: list[NotebookNode], section: str) -> None:
 
 def packed(text: str) -> str:
     """Return a link that contains a text; the page's script decompresses it."""
-    data = text.encode(
-        errors="backslashreplace"
-    )  # JSON's way to write half a character
+    data = text.encode(errors="backslashreplace")  # half a character, as in JSON
     content = base64.b64encode(gzip.compress(data, mtime=0)).decode()
     return f"data:application/gzip;base64,{content}"
 
