@@ -71,6 +71,13 @@ LONGEST = (
 CELL_SECONDS = 300  # at most, by --nbval-cell-timeout; its kernel has to end, too
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave out wide tests unless -m names them: `-m faults` runs those of CI."""
+    given = config.option.markexpr
+    if "wide" not in given:
+        config.option.markexpr = f"({given}) and not wide" if given else "not wide"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the longest files to the front, mark the tests, and set what nbval compares.
 
