@@ -75,7 +75,7 @@ def main() -> None:
 {row("rendering all", sum(sizes.values()), rendered)}
 {rows}
 
-A page is loaded when it runs a script.
+A page counts as loaded when it can run a script.
 
 Python {platform.python_version()}, nbconvert {version("nbconvert")}, \
 {os.cpu_count()} threads, {platform.machine()}.

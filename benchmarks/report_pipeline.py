@@ -90,7 +90,7 @@ limit.
 
 The committed notebooks, all from the cache, with the page: {hits}; at most 2.5 s.
 
-## Beside other tools
+## Compared with other tools
 
 {count} such notebooks, {cores} at once if a tool can do that. Again: the same command
 once more, if a tool keeps its runs.

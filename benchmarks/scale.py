@@ -46,7 +46,7 @@ threads{load}.
 ## What a run costs beyond its notebook
 
 A notebook of one cell, `1 + 1`: a kernel starts, computes and ends. papermill runs it
-{rounds} times in one process; `kvt` gives the same runs to one worker of Dask's. They
+{rounds} times in one process; `kvt` gives the same runs to one Dask worker. The two
 take turns.
 
 | | seconds per run, median (lowest–highest) |
@@ -55,13 +55,14 @@ take turns.
 | through kvt and Dask | {through} |
 | the difference of the medians | {overhead:.2f} s |
 
-The difference has Dask's messages, the guard process that ends whatever the notebook
-leaves behind, and a second reading of the notebook to check that every cell has run.
+What causes the difference? Dask's messages; the guard process, which ends every process
+that the notebook leaves behind; and a second reading of the notebook, to check that
+every cell has run.
 
 ## Workers of this machine
 
-{many} runs of the same notebook, from the first to the last, without the start of the
-workers:
+How long do {many} runs of the same notebook take with more workers? The seconds do not
+include the start of the workers:
 
 | workers | seconds | runs per minute | start of the workers |
 | ---: | ---: | ---: | ---: |
@@ -69,50 +70,54 @@ workers:
 
 ## From 100 to {most:,} runs
 
-A stub takes the place of the notebook: it returns the results of a run at once. Two
-workers and the scheduler are processes of their own, so each process's memory is its
-own. `kvt sweep` does all else that it does: it checks each run's values, writes the
-record and the results of each run, and at the end the table and the page.
+How do time and memory grow with the number of runs? Here a stub replaces the notebook,
+and returns the results of a run at once. The two workers and the scheduler are separate
+processes, so the memory of each can be measured. The rest is what `kvt sweep` always
+does: it checks the values of each run, writes the record and the results of each run,
+and finally the table and the page.
 
 | runs | seconds | ms per run | table, page (s) | client (MB) | scheduler (MB) |
 | ---: | ---: | ---: | ---: | ---: | ---: |
 {stubs}
 
-Time is linear: a run costs the same whether it is the tenth or the ten thousandth.
-The scheduler never has more runs than there are workers, because the client gives out
-one run at a time to each; what it logs of them takes {log:.1f} kB per run. The client
-keeps the values of the runs that are to come, and at the end one row for each run, for
-the table and the page: {per_run:.1f} kB per run.
+The time grows about in proportion to the number of runs: the tenth run costs about as
+much as the ten thousandth. The scheduler never has more runs than there are
+workers, because the client gives each worker one run at a time; the scheduler's log
+takes {log:.1f} kB per run. The client keeps the values of the runs that have not
+started and, at the end, a row per run for the table and the page: {per_run:.1f} kB per
+run.
 
-## Whom Dask blames if a worker dies
+## Which tasks Dask gives up if a worker dies
 
-{blamed} tasks on two workers of Dask's own, one of which kills its worker, with
-`allowed-failures` at 0 and the tasks restricted to workers by name, as they must be
-to leave others out: Dask gives up **{killed}** of them, because it takes every task
-that was assigned to the worker for a possible cause, and it assigns such tasks before
-they start. With more failures allowed, a task that kills its workers takes innocent
-ones along. So kvt gives each worker one run, and the next when that has ended. A
-worker's death then has one cause, which runs on another worker twice more at most.
+Why does kvt give each worker only one run at a time? In this experiment, Dask has two
+workers and {blamed} tasks, and one task kills its worker. The setting
+`allowed-failures` is 0, and the tasks are restricted to workers by name, which is
+necessary to leave other workers out. Dask gives up **{killed}** tasks, because it
+assigns tasks to a worker before they start, and treats each task that was assigned to
+the dead worker as a possible cause. If more failures are allowed, a task that kills its
+workers also ends tasks that did nothing wrong. So kvt gives each worker one run, and
+the next one when that run has ended. If a worker dies, only one run can be the cause,
+and it runs again on another worker, at most twice.
 
 ## 1,000,000 runs, on paper
 
-- **Time.** A run of the feed-forward network on digits takes about 8 s of a core,
-  most of it TensorFlow's import: 1,000,000 runs are 2,200 core hours, a day on 93
-  cores. The client spends {ms:.0f} ms on a run, one after the other: it feeds at most
-  {rate:.0f} runs a second, so it keeps up with {feeds:,} workers that take 8 s each.
-  Beyond that, sweep in parts, each with a client and an `--output` of its own.
-- **Memory.** The client holds the grid and the rows: {gigabytes:.1f} GB at
-  {per_run:.1f} kB per run; the scheduler's log, {log:.1f} GB.
-- **Files.** Two for each run, about 5 kB together: 5 GB in two directories with a
-  million names each. ext4 and XFS hold them; network file systems get slow at
-  listing. `--keep none` adds no notebook.
-- **What breaks first.** The page reads all results again at the end of each sweep,
-  {summary:.0f} minutes for a million; the grid is limited to 1,000,000 runs, so that
-  a range with a zero too many is an error and not a full memory. Then the file
-  system. Neither is Dask's.
+- **Time.** A run of the feed-forward network on digits takes about 8 s of a core, most
+  of it TensorFlow's import: 1,000,000 runs are 2,200 core hours, a day on 93 cores. The
+  client spends {ms:.0f} ms on each run, one after the other. So it can start {rate:.0f}
+  runs per second, enough for {feeds:,} workers that need 8 s per run. With more
+  workers, split the sweep into parts, each with its own client and `--output`.
+- **Memory.** The client needs {gigabytes:.1f} GB for the grid and the rows, at
+  {per_run:.1f} kB per run. The scheduler's log needs {log:.1f} GB.
+- **Files.** Each run has two files, together about 5 kB: 5 GB in two directories with a
+  million files each. ext4 and XFS can store them; network file systems become slow when
+  they list them. With `--keep none`, no notebooks are stored.
+- **What reaches its limit first.** The page reads all results again at the end of each
+  sweep, which takes {summary:.0f} minutes for a million runs. The file system comes
+  next. Dask is not the limit. A grid may have at most 1,000,000 runs, so that a range
+  with one zero too many is an error, and does not fill the memory.
 - **What kvt does not do.** It does not ask an adaptive cluster for more workers,
-  since Dask scales by tasks that wait at the scheduler, and kvt keeps them back. Use
-  `scale(…)`.
+  because Dask adds workers when tasks wait at the scheduler, and kvt submits a run only
+  when a worker is free. Use `scale(…)`.
 """
 
 
