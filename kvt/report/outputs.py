@@ -43,6 +43,7 @@ _FUNCTIONS = {"url", "var", "rgb", "rgba", "hsl"}  # var: the dialects' colors
 _FUNCTIONS |= {"matrix", "translate", "scale", "rotate"}
 _NUMBER = r"(\d{1,4}(?:\.\d+)?)"
 _LENGTH = re.compile(rf"{_NUMBER}(?:px|pt)?")
+_EMPTY = re.compile(r"<svg\b[^>]*(/>|>\s*</svg>)")
 _NAMED = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)\w+;")  # known to HTML, not to XML
 # A terminal's commands: links, titles and drawings, which end with the line if nothing
 # else ends them; colors and moves, character sets, others.
@@ -70,6 +71,8 @@ def lacking(data: Mapping[str, Any]) -> str:
 def _shows_anything(form: str, text: str) -> bool:
     if form in ("image/png", "image/jpeg"):
         return bool(_BASE64.fullmatch(text))
+    if form == "image/svg+xml" and _EMPTY.fullmatch(text.strip()):
+        return False
     markup = clean(text) if form == "text/html" else "<img"
     return "<img" in markup or bool(re.sub(r"<[^>]*>|&nbsp;|\s", "", markup))
 

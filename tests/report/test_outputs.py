@@ -305,3 +305,9 @@ def test_cells_with_commands_of_ipython_are_shown() -> None:
     text = body(code("%matplotlib inline\n!ls"), code("import kvt\nkvt.fit"))
     assert "matplotlib inline" in text
     assert "def fit(" in text
+
+
+@pytest.mark.parametrize("svg", ["<svg/>", '<svg width="9"></svg>', "<svg>\n</svg>"])
+def test_a_drawing_of_nothing_has_no_box(svg: str) -> None:
+    assert shown({"image/svg+xml": svg}) == ""
+    assert "&lt;SVG&gt;" in shown({"image/svg+xml": svg, "text/plain": "<SVG>"})
