@@ -1,6 +1,6 @@
 """What the progress bar costs: an epoch with it against an epoch without it.
 
-Epochs of the feed-forward network with and without the bar take turns in one process,
+Epochs of the feedforward network with and without the bar take turns in one process,
 so that background load affects both; the result is the ratio of the medians. The bar
 draws as in a terminal. Its own calls are also timed alone.
 Writes progress_bar.md beside this file.
@@ -90,7 +90,7 @@ def main() -> None:
     own = statistics.median(own_seconds(steps, epoch) for _ in range(ROUNDS))
     text = f"""# What the progress bar costs
 
-One epoch of the feed-forward network: {n:,} examples at batch size \
+One epoch of the feedforward network: {n:,} examples at batch size \
 {section["batch_size"]}, \
 {section["validation_split"]:.0%} of them for validation ({reason}).
 

@@ -101,7 +101,7 @@ and it runs again on another worker, at most twice.
 
 ## 1,000,000 runs, on paper
 
-- **Time.** A run of the feed-forward network on digits takes about 8 s of a core, most
+- **Time.** A run of the feedforward network on digits takes about 8 s of a core, most
   of it TensorFlow's import: 1,000,000 runs are 2,200 core hours, a day on 93 cores. The
   client spends {ms:.0f} ms on each run, one after the other. So it can start {rate:.0f}
   runs per second, enough for {feeds:,} workers that need 8 s per run. With more

@@ -1,6 +1,6 @@
 """How an epoch's cost grows: seconds over examples and batch sizes, and peak memory.
 
-Trains the feed-forward network on random images. Times are medians of epochs that take
+Trains the feedforward network on random images. Times are medians of epochs that take
 turns. Memory is the peak of a fresh process, minus its peak after a training on a few
 examples, so that TensorFlow's own memory is left out. The ratio divides it by the size
 of data, weights and one batch's activations.
@@ -137,7 +137,7 @@ def main() -> None:
     memories = [memory_row(name, n) for n in (20_000, 60_000) for name in MODES]
     text = f"""# What size costs
 
-The feed-forward network on random images. Milliseconds per epoch, medians.
+The feedforward network on random images. Milliseconds per epoch, medians.
 
 {head}
 {rows(seconds, by_examples)}

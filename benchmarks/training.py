@@ -204,9 +204,8 @@ def compete(contenders: list[Contender], seconds: float, rounds: int) -> dict:
 
 
 def title(model: str) -> str:
-    """Return `Feed-forward network` for `03_feedforward_network`."""
-    words = model[3:].replace("_", " ").replace("feedforward", "feed-forward")
-    return words.capitalize()
+    """Return `Feedforward network` for `03_feedforward_network`."""
+    return model[3:].replace("_", " ").capitalize()
 
 
 def milliseconds(seconds: float) -> str:

@@ -138,7 +138,7 @@ def command() -> int:
         speed = [
             f"{k}: {old['epoch_ms'][k]} → {ms} ms per epoch" for k, ms in times.items()
         ]
-        report("Speed, feed-forward network", speed, "not measured")
+        report("Speed, feedforward network", speed, "not measured")
     return int(changed)
 
 

@@ -278,7 +278,7 @@ def behaviors() -> Values:
 
 
 def epoch_ms() -> dict[str, float]:
-    """Milliseconds of the fastest epoch of the feed-forward network, on digits."""
+    """Milliseconds of the fastest epoch of the feedforward network, on digits."""
     section = sections.define("03_feedforward_network", epochs=6, validation_split=0.0)
     x, y, model = section["x_train"], section["y_train"], section["model"]
     steps = section["train_step"], section["test_step"]

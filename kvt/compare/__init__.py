@@ -1,1 +1,1 @@
-"""Whether two runs hold the same bits, what one run left, and what a change does."""
+"""Whether two runs hold the same bits, what a run produced, and what a change does."""

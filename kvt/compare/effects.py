@@ -23,7 +23,7 @@ STAGES = (
 
 
 class NoEffectError(AssertionError):
-    """A cause that changed nothing, so that its section would claim what is not so."""
+    """A cause that changed nothing, so its section would be wrong."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def measure(
     of_the_machine: bool = False,
     **change: Any,
 ) -> Cause:
-    """Train with one part exchanged, `forward=plus` say, from each of the pair's seeds.
+    """Replace one part (such as `forward=plus`), and train from each of the seeds.
 
     Raises NoEffectError if no seed shows a difference in any bit; `needs` says what the
     cause needs to show. A cause that is `of_the_machine` may show nothing on another.
@@ -88,7 +88,7 @@ def measure(
 
 
 def trail(equal: EqualPair, training: Training) -> dict[str, Any]:
-    """Train a pair's changed training; return how it parts from Keras, by epoch.
+    """Train a pair's changed training; return its distance from Keras by epoch.
 
     It takes the pair's epochs and its first seed. `identical` and `distance`, the
     number of equal weights and the largest difference of any weight, begin before the

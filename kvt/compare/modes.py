@@ -131,7 +131,7 @@ def microseconds(speed: Speed) -> dict[str, dict[str, float]]:
 def advised(times: Mapping[str, float]) -> str:
     """Return the mode to use: graph, unless epoch or then XLA is `GAIN` times as fast.
 
-    `times` is by mode. Eager mode is for looking inside, and never advised.
+    `times` is by mode. Eager mode is for debugging, and never advised.
     """
     chosen = "graph"
     for mode in ("epoch", "XLA"):

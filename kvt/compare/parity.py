@@ -46,7 +46,7 @@ def ulps(a: Array, b: Array) -> Array:
     """Return how many floating-point numbers lie between `a` and `b`, as uint64.
 
     Both are float32 or both float64, of one shape; else ValueError. Neighboring numbers
-    are 1 apart, and so are the two zeros; NaNs with the same bits are 0 apart.
+    have distance 1, and so have the two zeros; NaNs with the same bits have 0.
     """
     a, b = np.asarray(a), np.asarray(b)
     if a.dtype != b.dtype or a.shape != b.shape:
@@ -76,7 +76,7 @@ def _rank(values: Array) -> Array:
 
 
 def same_bits(a: Any, b: Any) -> bool:
-    """Whether two results agree in structure, type, dtype, shape and every bit.
+    """Return whether two results agree in structure, type, dtype, shape and every bit.
 
     A result is None, a number, a text or an array, or a list or tuple of results.
     """

@@ -1,7 +1,7 @@
 """The parts of a training, each as Keras computes it, in raw TensorFlow 2.
 
 A part is a function that `kvt.compare.recipe` can exchange for another one. The parts
-of the feed-forward network come first, in the order in which they act.
+of the feedforward network come first, in the order in which they act.
 """
 
 import functools

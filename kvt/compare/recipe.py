@@ -1,6 +1,6 @@
 """One raw TensorFlow 2 training, made of parts that can be exchanged one at a time.
 
-The default `Recipe` is the feed-forward network of chapter 03 under plain SGD, and has
+The default `Recipe` is the feedforward network of chapter 03 under plain SGD, and has
 the same bits as Keras.
 """
 

@@ -56,7 +56,7 @@ def logistic(x: Tensor, variable: Callable[..., Tensor]) -> Tensor:
     return tf1.add(tf1.matmul(x, w), b)
 
 
-def feed_forward(
+def feedforward(
     x: Tensor, variable: Callable[..., Tensor], inputs: int = 784, hidden: int = 32
 ) -> Tensor:
     """Return logits, (b, 10), from one layer of hidden units."""
@@ -73,7 +73,7 @@ def convolutional(x: Tensor, variable: Callable[..., Tensor]) -> Tensor:
         b = variable([filters], bias=True)
         x = tf1.nn.relu(tf1.nn.conv2d(x, w, [1, 1, 1, 1], "SAME") + b)
         x = tf1.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "SAME")
-    return feed_forward(tf1.reshape(x, [-1, 7 * 7 * 64]), variable, 7 * 7 * 64, 1_024)
+    return feedforward(tf1.reshape(x, [-1, 7 * 7 * 64]), variable, 7 * 7 * 64, 1_024)
 
 
 # --- the other parts ------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Parts:
 MODELS = {
     "linear": Parts(linear, squared_error, batch_size=5),
     "logistic": Parts(logistic),
-    "feed-forward": Parts(feed_forward),
+    "feedforward": Parts(feedforward),
     "convolutional": Parts(convolutional, batch_size=32, rows=1_000),
 }
 

@@ -95,7 +95,7 @@ def load(
 
 
 def resolve(dataset: str, *, patience: float = mnist.PATIENCE) -> tuple[str, str]:
-    """Choose the data set to load; return its name and the reason, in words.
+    """Choose the data set to load; return its name, and the reason as text.
 
     "auto" chooses MNIST if it can be loaded, else "digits". MNIST is downloaded and
     checked here, so that a later `load` finds it in the cache. Raises as `load` does; a

@@ -89,7 +89,7 @@ def installed() -> list[str]:
 
 
 def machine() -> list[Any]:
-    """Return what rounds: the processor, and the threads that share a sum."""
+    """Return what determines rounding: the processor, and the number of threads."""
     return [provenance.processor(), provenance.threads()]
 
 

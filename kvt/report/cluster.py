@@ -22,6 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 import dask
@@ -96,8 +97,9 @@ def pool(settings: Workplace) -> Iterator[Run]:
         if settings.address:
             client = stack.enter_context(_client(settings.address))
         else:
-            # A signal that arrives meanwhile waits until all can be ended.
-            with _environment_kept(), _signals_blocked():
+            # Dask sets variables, on which a run's results would depend. And a signal
+            # that arrives meanwhile waits until all can be ended.
+            with patch.dict(os.environ), _signals_blocked():
                 client = _local(settings, stack)
         fleet = Fleet(client, settings, deaths)
         stack.callback(fleet.leave)
@@ -158,17 +160,6 @@ def _local(settings: Workplace, stack: ExitStack) -> Client:
         # It would be set here, too, when a worker is replaced.
         nanny.pre_spawn_env = nanny.process.pre_spawn_env = {}
     return client
-
-
-@contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Undo what Dask sets in this process: a run's results would depend on it."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @contextmanager

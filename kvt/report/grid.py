@@ -55,13 +55,9 @@ def runs(
         raise ParameterError(
             f"{count:,} runs; a sweep may have {LARGEST:,}; sweep in parts"
         )
-    combined = (
-        zip(*lists.values(), strict=True)
-        if zips
-        else itertools.product(*lists.values())
-    )
+    combine: Any = zip if zips else itertools.product
     found: dict[str, Values] = {}
-    for row, values in itertools.product(rows, combined):
+    for row, values in itertools.product(rows, combine(*lists.values())):
         checked = _checked({**row, **dict(zip(lists, values, strict=True))}, known)
         found.setdefault(repr(checked), checked)
     return list(found.values())

@@ -1,4 +1,4 @@
-"""Guard: ends all that a notebook started, whatever becomes of who runs it.
+"""Guard: ends all that a notebook started, even if the process that runs it is killed.
 
 A process of its own waits until the run is over or its parent is gone, even by SIGKILL.
 Then it kills every process that carries the run's mark in its environment, which a

@@ -129,7 +129,8 @@ def highlight_python(source: str) -> str:
     for color, tokens in itertools.groupby(colored, key=lambda it: it[0]):
         text = html.escape("".join(text for _, text in tokens), quote=False)
         shown += re.sub(".+", rf"<i class={color}>\g<0></i>", text) if color else text
-    return shown
+    # On a phone, a long line may end after an opening parenthesis.
+    return re.sub("(?m)^.{40,}$", lambda it: it[0].replace("(", "(<wbr>"), shown)
 
 
 def _color(kind: Any) -> str:

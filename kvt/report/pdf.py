@@ -68,10 +68,7 @@ def _print(page: str, output: Path, browser: str) -> None:
     command = [
         *(browser, "--headless", "--disable-gpu", "--no-first-run"),
         *("--no-pdf-header-footer", "--generate-pdf-document-outline"),
-        *(
-            "--disable-background-networking",
-            f"--user-data-dir={output.parent}/profile",
-        ),
+        *("--disable-background-networking", f"--user-data-dir={source.parent}/user"),
         *(f"--print-to-pdf={output}", source.as_uri()),
     ]
     if hasattr(os, "geteuid") and os.geteuid() == 0:

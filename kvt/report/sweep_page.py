@@ -167,18 +167,14 @@ def _best(rows: Sequence[Row], metric: str, settings: Sequence[str]) -> Picture:
         found.append((statistics.fmean(values), values, _label(own[0], settings)))
     found.sort(key=lambda it: it[0], reverse=_higher(metric))
     found = found[:BEST]
+    above: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points"}
+    above["xycoords"] = "axes fraction", "data"
     with style.context(LOOK):
         figure, (ax,) = canvas.panels(1, height=24 * len(found) + 20)
         for place, (mean, values, label) in enumerate(found):
             ax.plot([min(values), max(values)], [place] * 2, color=OTHERS[1], lw=3)
             ax.plot([mean], [place], "o", color=OTHERS[1], markersize=8)
-            ax.annotate(
-                label,
-                (0, place),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, 7),
-                textcoords="offset points",
-            )
+            ax.annotate(label, (0, place), **above)
         ax.set_ylim(len(found) - 0.5, -0.8)
         ax.set_yticks([])
         ax.set_xlabel(f"{_heading(metric)}: mean and range over seeds")

@@ -16,6 +16,7 @@ from kvt.show.canvas import GREEN, LOOK, MAGENTA, SMALL, Floats, panels
 from kvt.show.picture import INK, Picture, picture
 from kvt.show.sources import Markdown
 
+MINUS = "\N{MINUS SIGN}"
 Titles = Sequence[tuple[str, ...]]  # the lines above each image
 
 
@@ -51,7 +52,7 @@ def mistakes(
     data = f"The {worst.size} surest mistakes: {'; '.join(counted)}."
     (most, n), *others = Counter(pairs).most_common()
     often = f", most often {most}" if n > max([1, *(n for _, n in others)]) else ""
-    finding = f"Sure, and wrong: the worst of {wrong.size} mistakes{often}."
+    finding = f"The most confident of {wrong.size} mistakes{often}."
     return _ink_tiles(np.asarray(images)[worst], titles, 4, finding, data)
 
 
@@ -98,20 +99,19 @@ def class_weights(weights: ArrayLike) -> Picture:
     """Show what each class looks for: weights (784, classes) as images, one scale."""
     images = _units(weights)
     titles = [(str(label),) for label in range(len(images))]
-    return _signed_tiles(images, titles, 5, f"the {len(images)} classes")
+    return _signed_tiles(images, titles, 5, "a class")
 
 
 def hidden_weights(weights: ArrayLike) -> Picture:
     """Show what each hidden unit looks for: weights (784, units), on one scale."""
     images = _units(weights)
-    return _signed_tiles(images, [()] * len(images), 8, f"{len(images)} hidden units")
+    return _signed_tiles(images, [()] * len(images), 8, "a hidden unit")
 
 
 def filters(kernels: ArrayLike) -> Picture:
     """Show convolution kernels (height, width, 1, n) as n small images, one scale."""
     images = np.moveaxis(np.squeeze(kernels, 2), -1, 0)
-    n, height, width = images.shape
-    return _signed_tiles(images, [()] * n, 8, f"{n} filters of {height} by {width}")
+    return _signed_tiles(images, [()] * len(images), 8, "a filter")
 
 
 def _units(weights: ArrayLike) -> Floats:
@@ -160,8 +160,11 @@ def _ink_tiles(
 def _signed_tiles(images: Floats, titles: Titles, columns: int, what: str) -> Picture:
     """Draw signed images on one scale: green above 0, magenta below, nothing at 0."""
     images = images.astype(np.float64)
-    positive = float(np.mean(images > 0))
-    finding = f"{_percent(positive)} of the weights of {what} are positive (green)."
+    reach = f"from {images.min():.2g} to {images.max():.2g}".replace("-", MINUS)
+    finding = (
+        f"Ink on green counts for {what}, ink on magenta against it; the weights reach "
+        f"{reach}."
+    )
     # A few large weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
     with style.context(LOOK):
@@ -175,11 +178,10 @@ def _signed_tiles(images: Floats, titles: Titles, columns: int, what: str) -> Pi
         bar = figure.add_axes((0.3, 24 / height, 0.4, 10 / height))
         _paint(bar, _diverging(np.linspace(-1, 1, 101)[None, :]))
         bar.axis("off")
-        ends = (f"≤ \N{MINUS SIGN}{limit:.2g}", "0", f"≥ {limit:.2g}")
+        ends = (f"≤ {MINUS}{limit:.2g}", "0", f"≥ {limit:.2g}")
         for x, text in zip((0, 0.5, 1), ends, strict=True):
             bar.text(x, -0.4, text, transform=bar.transAxes, ha="center", va="top")
-        data = f"From {images.min():.2g} to {images.max():.2g}; magenta is negative."
-        return picture(figure, finding, data)
+        return picture(figure, finding, f"{len(images)} images on one scale.")
 
 
 def _paint(ax: Axes, colors: Floats, gid: str | None = None) -> None:

@@ -121,11 +121,11 @@ class Recorder(Callback):
         self.seconds = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Start the epoch's clock."""
+        """Start the epoch's timer."""
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """Stop the clock, then copy the weights, so that copying is not counted."""
+        """Stop the timer before copying the weights, so that copying is not counted."""
         self.epoch_seconds.append(time.perf_counter() - self._start)
         self.seconds = sum(self.epoch_seconds)
         self.weights.append([np.array(weight) for weight in self._get_weights()])
@@ -281,12 +281,12 @@ class EarlyStopping(Monitor):
         self.wait = self.best_epoch = self.stopped_epoch = 0
 
     def get_state(self) -> dict[str, Any]:
-        """Return what decides when to stop; `best_weights` are not among it."""
+        """Return what decides when to stop, without `best_weights`."""
         names = "best", "wait", "best_epoch", "stopped_epoch"
         return {name: getattr(self, name) for name in names}
 
     def set_state(self, state: Mapping[str, Any], best_weights: list[Array]) -> None:
-        """Let the next training go on from here; `patience` may have changed."""
+        """Continue the next training from this state; `patience` may have changed."""
         vars(self).update(state, best_weights=best_weights, _resumed=True)
 
     def set_params(self, params: Mapping[str, Any]) -> None:

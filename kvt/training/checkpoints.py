@@ -44,7 +44,7 @@ class Saved:
 
 
 class Checkpoint(Monitor):
-    """Save after every epoch what the next epoch starts from: the last and the best.
+    """Save the newest and the best epoch, so that a training can continue.
 
     `kvt.fit(…, initial_epoch=checkpoint.restore(), callbacks=[checkpoint])` starts a
     training, and continues it after it was killed.
@@ -130,7 +130,7 @@ class Checkpoint(Monitor):
             _storable(np.asarray(array), f"array {number} of the state")
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Reject to overwrite another training, and stopping that comes too late."""
+        """Raise if this would overwrite another training, or if stopping is later."""
         paths = [self._directory / BEST, *self._paths()]
         if epoch != self._done and paths[-1].exists():
             raise ValueError(
@@ -184,7 +184,7 @@ class Checkpoint(Monitor):
             if saved.stopping is None:
                 raise ValueError(
                     f"{path} was saved without the state of EarlyStopping; a training "
-                    "must go on with the callbacks that it began with; leave out "
+                    "must continue with the callbacks it started with; leave out "
                     "stopping, or use another directory"
                 )
             self._stopping.set_state(saved.stopping, saved.best_weights)

@@ -17,7 +17,7 @@ ENDLESS = -1  # the value of tf.data.INFINITE_CARDINALITY
 
 
 def arguments(given: Mapping[str, Any]) -> None:
-    """Reject values that Keras has not, such as an `initial_epoch` beyond epochs."""
+    """Reject values that Keras does not accept, and an `initial_epoch` too large."""
     epochs, initial_epoch = given["epochs"], given["initial_epoch"]
     parameters.check({"epochs": epochs})
     if initial_epoch not in range(epochs + 1):
@@ -33,7 +33,7 @@ def arguments(given: Mapping[str, Any]) -> None:
 
 
 def choices(**given: Any) -> None:
-    """Reject values without a meaning; None is the default of most."""
+    """Reject invalid values; None is the default of most."""
     needed = "shuffle", "verbose", "return_dict"
     parameters.check({n: v for n, v in given.items() if v is not None or n in needed})
 
@@ -109,10 +109,10 @@ def gives_batches(x: object) -> bool:
 
 
 def no_batches(x: object, of: str) -> None:
-    """Reject an x that gives batches where there is y beside it."""
+    """Reject an x that gives batches if y is given, too."""
     if gives_batches(x):
         raise ValueError(
-            f"x{of} is a {type(x).__name__}, which gives batches, but y is beside it; "
+            f"x{of} is a {type(x).__name__}, which gives batches, but y is given, too; "
             "each batch must hold its own y; leave y out, or pass x as an array"
         )
 
@@ -138,13 +138,13 @@ def single_weight(weight: Any, name: str) -> None:
     if not isinstance(weight, np.ndarray) or weight.shape[1:] not in ((), (1,)):
         raise ValueError(
             f"{name} is {getattr(weight, 'shape', 'nested')}, and y is nested "
-            "otherwise; it must be one weight per example, or be nested like y; "
+            "differently; it must be one weight per example, or be nested like y; "
             "pass an array of shape (n,)"
         )
 
 
 def class_weight(class_weight: Any, sample_weight: Any) -> None:
-    """Reject weights by class beside weights by example, and what is no dict."""
+    """Reject class weights that are no dict, or that come with example weights."""
     if not isinstance(class_weight, Mapping) or not class_weight:
         raise TypeError(
             f"class_weight is {class_weight!r}; it must be a dict from class to "
@@ -217,7 +217,7 @@ def _is_endless(source: Any) -> bool:
 
 
 def first_batch(source: Any, name: str) -> None:
-    """Reject a first batch that is none, if a look at it uses nothing up."""
+    """Reject a first element that is not a batch, if looking at it consumes nothing."""
     if isinstance(source, list | dict) or hasattr(source, "__array__"):
         for first in source:
             batch(first, name)

@@ -66,7 +66,7 @@ def test_training_uses_each_example_once_per_epoch_and_no_validation_example(
     [
         ("linear", 2),
         ("logistic", 7_850),
-        ("feed-forward", 25_450),
+        ("feedforward", 25_450),
         ("convolutional", 3_274_634),
     ],
 )
@@ -77,7 +77,7 @@ def test_models_have_as_many_parameters_as_in_keras(model: str, count: int) -> N
 
 @pytest.mark.parametrize(
     ("model", "n", "training", "validation"),
-    [("linear", 100, 16, 4), ("logistic", 1_000, 7, 2), ("feed-forward", 1_000, 7, 2)],
+    [("linear", 100, 16, 4), ("logistic", 1_000, 7, 2), ("feedforward", 1_000, 7, 2)],
 )
 def test_epoch_has_as_many_batches_as_in_keras(
     model: str, n: int, training: int, validation: int
@@ -106,7 +106,7 @@ def test_replay_can_be_repeated_and_follows_its_seed() -> None:
 
 
 def test_measuring_with_given_weights_repeats_what_a_replay_measured() -> None:
-    few, parts = examples("feed-forward"), MODELS["feed-forward"]
+    few, parts = examples("feedforward"), MODELS["feedforward"]
     replayed = replay.train(parts, few, epochs=1)
     measured = replay.measure(parts, few, replayed.weights, few.x_test, few.y_test)
     assert replayed.test == measured

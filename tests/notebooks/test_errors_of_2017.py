@@ -28,7 +28,7 @@ BY_HEADING = pytest.mark.parametrize("error", SHOWN, ids=lambda error: error.hea
 PRINTED = {
     "linear": "loss val_loss",
     "logistic": "loss acc val_loss val_acc",
-    "feed-forward": "loss acc val_loss val_acc",
+    "feedforward": "loss acc val_loss val_acc",
     "convolutional": "loss acc val_loss val_acc",
 }
 Namespace = dict[str, Any]
@@ -122,7 +122,7 @@ def ran() -> tuple[Namespace, dict[str, Any]]:
         if cell["id"] == "examples":
             namespace["examples"]["convolutional"] = examples("convolutional", 160)
         if cell["id"] == "runs":
-            namespace["EPOCHS"] |= dict.fromkeys(("logistic", "feed-forward"), 2)
+            namespace["EPOCHS"] |= dict.fromkeys(("logistic", "feedforward"), 2)
     return namespace, results
 
 
@@ -207,7 +207,7 @@ def test_same_training_is_run_once(namespace: Namespace) -> None:
     [
         ("linear", 100, 9, 20),
         ("logistic", 1_000, 7, 200),
-        ("feed-forward", 1_000, 7, 200),
+        ("feedforward", 1_000, 7, 200),
     ],
 )
 def test_epoch_has_as_many_batches_as_in_2017(
@@ -240,7 +240,7 @@ def test_convolutional_epoch_has_as_many_batches_as_in_2017(
     [
         ("linear", 2),
         ("logistic", 7_850),
-        ("feed-forward", 25_408),
+        ("feedforward", 25_408),
         ("convolutional", 3_274_634),
     ],
 )

@@ -1,1 +1,1 @@
-"""Which cause makes a pair of yours differ: found by experiment, and proven."""
+"""Which cause makes your port differ from Keras: found by experiment, and proven."""

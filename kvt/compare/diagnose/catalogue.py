@@ -64,17 +64,19 @@ CATALOGUE = {
     "dropout_left_off": KnownCause(
         "Dropout off in training",
         when(
-            on.dropout_layers, {"training": False}, on.layer_setting("rate", "rate", 0)
+            on.has(*on.MASKS),
+            {"training": False},
+            on.layer_setting(["rate"], "rate", 0),
         ),
     ),
     "dropout_left_on": KnownCause(
         "Dropout on in validation",
-        when(on.dropout_layers, {"testing": True}),
+        when(on.has(*on.MASKS), {"around": on.random_masks}, {"testing": True}),
         f"{STEP} metrics",
     ),
     "frozen_moving_averages": KnownCause(
         "Update the moving mean and variance in the train step, and in no other step.",
-        when(on.moving_averages, {"around": on.frozen_averages}, {"training": False}),
+        when(on.has(*on.AVERAGES), {"around": on.frozen_averages}, {"training": False}),
         UPDATE,
     ),
     "moving_average_momentum": KnownCause(

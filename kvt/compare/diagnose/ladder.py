@@ -1,4 +1,4 @@
-"""Find the first place where two versions of a training part, and what causes it."""
+"""Find where two versions of a training first differ, and what causes it."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ class _Search:
     notes: list[str] = field(default_factory=list)
 
     def diagnosis(self, notes: tuple[str, ...]) -> Diagnosis:
-        """Search; put what is found into words, after these notes."""
+        """Search for the cause; describe it after these notes."""
         place, candidates, proof = self.run()
         if self.verbose:
             print("\r" + " " * 72, end="\r", file=sys.stderr, flush=True)
@@ -67,7 +67,7 @@ class _Search:
         )
 
     def run(self) -> tuple[Place | None, list[str], str | None]:
-        """Return where Keras and the port part, the causes' candidates, the proof."""
+        """Return where Keras and the port first differ, the candidates, the proof."""
         theirs = self.record(self.side.weights)
         mine = self._train("as compiled", self.parts, detailed=bool(theirs.details))
         first = place = mine.parts(theirs)
@@ -173,7 +173,7 @@ class _Search:
 
 
 def _suspects(seen: Evidence) -> list[str]:
-    """Return the causes that can show where the two sides part, the likeliest first."""
+    """Return the causes that can show at this difference, the likeliest first."""
     rungs = {k: it.rungs for k, it in CATALOGUE.items() if seen.place.name in it.rungs}
 
     def unlikely(name: str) -> tuple[bool, bool]:
@@ -184,7 +184,7 @@ def _suspects(seen: Evidence) -> list[str]:
 
 
 def _close(mine: Record, place: Place, seen: Evidence) -> bool:
-    """Whether a switch left only rounding where there was more than that."""
+    """Whether a switch reduced a larger difference to rounding."""
     step = place.step
     known = min(len(mine.losses), len(seen.theirs.losses))
     if step != seen.place.step or seen.rounding or known <= step:
@@ -194,7 +194,7 @@ def _close(mine: Record, place: Place, seen: Evidence) -> bool:
 
 
 def _rungs(mine: Record, theirs: Record, names: list[str]) -> Any:
-    """Yield what each rung of the ladder compares, and what differs there."""
+    """Yield each rung of the ladder, and what differs there."""
     yield "start", distance(names, mine.start, theirs.start)
     pairs = list(zip(mine.batches, theirs.batches, strict=False))
     shapes = [" and ".join(str(a.shape) for a in batch) for batch in pairs[0]]
@@ -232,7 +232,7 @@ def diagnose(
     budget: int = 60,
     verbose: int = 1,
 ) -> Diagnosis:
-    """Find where a port and a compiled Keras model part, and prove the cause.
+    """Find where a port and a compiled Keras model first differ; prove the cause.
 
     `port(weights)` returns your version as a `Port`, started from these arrays, in the
     order of `model.get_weights()`; it is called once for each training of your version.

@@ -1,4 +1,4 @@
-"""Which cause orders the port's batches as they are."""
+"""Which cause explains the order of the port's batches."""
 
 from math import lgamma, log
 from typing import Any
@@ -65,8 +65,8 @@ def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str
 def port_rows(setup: Setup, theirs: Record) -> tuple[list[list[Rows]], Rows]:
     """Find the rows in the port's batches, by epoch; [] if they are not rows of x.
 
-    Also returns the first row (n,) that equals each row: this row stands for all equal
-    ones.
+    Also returns a number (n,) for each row: that of the first row that equals it, so
+    equal rows share a number.
     """
     numbers: dict[bytes, int] = {}
 

@@ -1,4 +1,4 @@
-"""What one side of a pair did, step by step, and where two sides part."""
+"""What one side of a pair did, step by step, and where two sides first differ."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from kvt.data import Array
 
 KEPT = 256 * 1024**2  # bytes of weights that are kept, besides those of the first step
 SMALL = 1e-4  # of a step's update: smaller differences are rounding
-# Where two sides can part, in the order in which a training meets it.
+# Where two sides can differ, in the order in which a training meets it.
 RUNGS = (
     *("start", "inputs", "order", "forward", "loss", "gradients", "update"),
     "metrics",
@@ -43,7 +43,7 @@ class Setup(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A step, counted from 0, and the rung of the ladder on which two sides part."""
+    """A step, counted from 0, and the rung of the ladder on which two sides differ."""
 
     step: int
     rung: int  # an index into RUNGS

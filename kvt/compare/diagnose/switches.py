@@ -4,7 +4,7 @@ A switch is a function of the evidence. It gives changes of `KerasParts`, one fo
 variant to try, or none if the cause cannot be what is seen.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,8 @@ with quiet():
 
 # Of other libraries; then the other powers of ten.
 EPSILONS = 1e-8, 1e-7, 1e-5, 1e-3, 1e-6, 1e-4
+# Attributes of layers: with random masks, and with moving averages.
+MASKS, AVERAGES = ("seed_generator",), ("moving_mean", "moving_variance")
 Change = dict[str, Any]
 Changes = Iterable[Change]
 Tensor = Any  # TensorFlow ships no types
@@ -33,7 +35,7 @@ Tensor = Any  # TensorFlow ships no types
 
 @dataclass(frozen=True)
 class Evidence:
-    """What both sides did up to the place where they part."""
+    """What both sides did up to their first difference."""
 
     side: KerasSide
     mine: Record  # Keras's
@@ -42,7 +44,7 @@ class Evidence:
 
     @property
     def rounding(self) -> bool:
-        """Whether the step where they part left almost the same weights."""
+        """Whether the step that differs left almost the same weights."""
         return self.mine.residual(self.theirs, self.place.step) < SMALL
 
     def option(self, name: str) -> Any:
@@ -56,9 +58,15 @@ class Evidence:
         return str(given or getattr(loss, "__name__", "")).endswith(endings)
 
 
-def having(model: Any, attribute: str) -> list[Any]:
-    """Return the layers of a model that have an attribute."""
-    return [it for it in model._flatten_layers() if hasattr(it, attribute)]
+def having(model: Any, *attributes: str) -> list[Any]:
+    """Return the layers of a model that have all these attributes."""
+    layers = model._flatten_layers()
+    return [it for it in layers if all(hasattr(it, name) for name in attributes)]
+
+
+def has(*attributes: str) -> Any:
+    """Make a condition: a layer of the user's model has all these attributes."""
+    return lambda seen: having(seen.side.compiled, *attributes)
 
 
 def when(condition: Callable[[Evidence], Any], *changes: Change) -> Any:
@@ -122,13 +130,13 @@ def other_scales(seen: Evidence) -> Changes:
 # --- forward pass and loss ------------------------------------------------------------
 
 
-def layer_setting(attribute: str, name: str, value: Any) -> Change:
-    """Call the model while its layers with an attribute have another value."""
+def layer_setting(attributes: Sequence[str], name: str, value: Any) -> Change:
+    """Call the model while its layers with these attributes have another value."""
 
     @contextmanager
     def context(model: Any) -> Any:
         with ExitStack() as changed:
-            for layer in having(model, attribute):
+            for layer in having(model, *attributes):
                 changed.enter_context(patch.object(layer, name, value))
             yield
 
@@ -138,31 +146,35 @@ def layer_setting(attribute: str, name: str, value: Any) -> Change:
 @contextmanager
 def frozen_averages(model: Any) -> Any:
     """Leave the moving averages as they are."""
-    layers = having(model, "moving_mean")
-    moving = [v for it in layers for v in (it.moving_mean, it.moving_variance)]
+    moving = [getattr(it, name) for it in having(model, *AVERAGES) for name in AVERAGES]
     kept = [tf.identity(v.value) for v in moving]
     yield
     for variable, value in zip(moving, kept, strict=True):
         variable.assign(value)
 
 
-def dropout_layers(seen: Evidence) -> Any:
-    """Return the layers with random masks."""
-    return having(seen.side.compiled, "seed_generator")
+@contextmanager
+def random_masks(model: Any) -> Any:
+    """Let layers with random masks draw them in every step; no other layer trains."""
+    with ExitStack() as changed:
+        drawing = having(model, *MASKS)
+        for layer in (it for it in drawing if it._call_has_training_arg):
 
+            def call(*args: Any, own: Any = layer.call, **options: Any) -> Any:
+                return own(*args, **options | {"training": True})
 
-def moving_averages(seen: Evidence) -> Any:
-    """Return the layers with moving averages."""
-    return having(seen.side.compiled, "moving_mean")
+            changed.enter_context(patch.object(layer, "call", call))
+        yield
 
 
 def momentum_of_averages(seen: Evidence) -> Changes:
     """Give moving averages the momentum of other libraries."""
-    own = {float(layer.momentum) for layer in moving_averages(seen)}
+    named = *AVERAGES, "momentum"
+    own = {float(it.momentum) for it in having(seen.side.compiled, *named)}
     tried = {0.9, 0.99, 0.999, *(round(1 - m, 6) for m in own)} - own
     for value in sorted(tried) if own else ():
         told = f"the port's momentum of moving averages is {value}"
-        yield layer_setting("moving_mean", "momentum", value) | {"told": told}
+        yield layer_setting(named, "momentum", value) | {"told": told}
 
 
 def bias_by_plus(model: Any) -> Any:
@@ -269,9 +281,10 @@ def other_rates(seen: Evidence) -> Changes:
         yield {"optimizer": optimizer_arguments(learning_rate=rate), "told": told}
     if not isinstance(own, float) or any(step not in side.kept for side in sides):
         return
+    trained = [seen.side.compiled.weights[at].trainable for at in seen.side.listed]
     for side in sides:
-        pairs = zip(side.kept[step], side.weights_before(step), strict=True)
-        found = [(a - b).ravel() for a, b in pairs if a.dtype.kind == "f"]
+        pairs = zip(trained, side.kept[step], side.weights_before(step), strict=True)
+        found = [(a - b).ravel() for w, a, b in pairs if w and a.dtype.kind == "f"]
         changes.append(np.concatenate(found))
     mine, theirs = changes
     large = np.abs(mine) > 0.1 * np.abs(mine).max()

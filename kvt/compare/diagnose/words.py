@@ -14,9 +14,9 @@ PROOFS = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Where Keras and a port part, why, and how that is known.
+    """Where Keras and a port first differ, why, and how that is known.
 
-    `first` is the rung of the ladder where they part, None if they are equal: "start",
+    `first` is the rung of the ladder where they differ, None if they never do: "start",
     "inputs", "order", "forward", "loss", "gradients", "update" or "metrics". `step`
     counts the steps before it, and `ladder` says of each rung what was compared and
     what differs. `causes` are the ids of the causes, in the order in which they were
