@@ -214,7 +214,7 @@ def _rungs(mine: Record, theirs: Record, names: list[str]) -> Any:
     yield "last weights", distance(names, mine.last, theirs.last)
     if mine.history and theirs.history:
         other = ", ".join(metrics(mine, theirs))
-        yield "metrics", f"{other} differ" if other else "equal, at most rounding"
+        yield "metrics", f"different: {other}" if other else "equal, at most rounding"
 
 
 def diagnose(

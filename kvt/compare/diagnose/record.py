@@ -217,6 +217,6 @@ def distance(names: list[str], one: Weights, two: Weights) -> str:
     size, name, relative, steps = max(found, key=lambda each: each[0])
     others = f"; {len(found)} of {len(one)} arrays differ" if len(one) > 1 else ""
     return (
-        f"{name} by up to {size:.3g} ({relative:.1g} of its largest value, "
+        f"{name} differs by up to {size:.3g} ({relative:.1g} of its largest value, "
         f"{int(steps.max()):,} ulp){others}"
     )

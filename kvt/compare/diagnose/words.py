@@ -70,8 +70,14 @@ class Diagnosis:
 
     def _repr_markdown_(self) -> str:
         """Return the table that Jupyter shows."""
-        lines = (f"| {name} | {text} |" for name, text in self.rows())
-        return "\n".join(("| | |", "| --- | --- |", *lines))
+        lines = ["| | |", "| --- | --- |"]
+        for name, text in self.rows():
+            if name == "cause":
+                text = f"**{text}**"
+            elif text.startswith(CHAPTER):
+                text = f"[{text}]({text})"
+            lines.append(f"| {name} | {text} |")
+        return "\n".join(lines)
 
 
 def link(fix: str) -> str:
