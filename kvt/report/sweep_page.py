@@ -149,9 +149,8 @@ def _figures(
 ) -> Iterator[tuple[str, Picture]]:
     """Yield headings and pictures: the best settings, then each parameter."""
     settings = [name for name in varied if name != SEED]
-    if metrics and settings:
-        for metric in metrics:
-            yield f"Best settings by {_heading(metric)}", _best(rows, metric, settings)
+    for metric in metrics if settings else ():
+        yield f"Best settings by {_heading(metric)}", _best(rows, metric, settings)
     for name in settings or varied:
         others = [it for it in settings if it != name]
         for metric in metrics:

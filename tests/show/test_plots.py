@@ -348,9 +348,7 @@ def test_images_are_flat_or_have_a_channel():
 def test_mistakes_are_ordered_by_the_confidence_in_the_wrong_class():
     p = np.array([[0.1, 0.9], [0.02, 0.98], [0.7, 0.3], [0.001, 0.999]])
     picture = images.mistakes(IMAGES[:4], np.eye(2)[[0, 0, 0, 0]], p)
-    assert (
-        picture.alt == "Sure, and wrong: the worst of 3 mistakes, most often 0, not 1."
-    )
+    assert picture.alt == "The most confident of 3 mistakes, most often 0, not 1."
     assert data(picture) == "The 3 surest mistakes: 0, not 1 (3×)."
     assert [t for t in texts(picture) if "%" in t] == ["> 99 %", "98 %", "90 %"]
 
