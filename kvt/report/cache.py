@@ -66,19 +66,19 @@ def key(
         "name": name,
         "code": code(notebook),
         "values": values,
-        "reads": {path: _sha256(content) for path, content in reads.items()},
+        "reads": {path: sha256(content) for path, content in reads.items()},
         "source": source(),
         # Lines of code are counted in the committed notebook, wherever its copy runs.
         "committed": committed.exists() and code(notebooks.read(committed)),
         "data": data(str(values["dataset"])) if "dataset" in values else "",
-        "lock": _sha256(LOCK.read_bytes()) if LOCK.exists() else "",
+        "lock": sha256(LOCK.read_bytes()) if LOCK.exists() else "",
         "installed": installed(),
         "python": [sys.version, sys.platform],
         "machine": machine(),
         "keras": keras_settings.changed(),
         "environment": {k: v for k, v in os.environ.items() if VARIABLES.match(k)},
     }
-    return _sha256(json.dumps(parts, sort_keys=True).encode())
+    return sha256(json.dumps(parts, sort_keys=True).encode())
 
 
 def installed() -> list[str]:
@@ -101,7 +101,7 @@ def code(notebook: NotebookNode) -> list[list[Any]]:
 def source() -> dict[str, str]:
     """Return the SHA-256 of kvt's files, except those that only make the page."""
     return {
-        str(path.relative_to(KVT)): _sha256(path.read_bytes())
+        str(path.relative_to(KVT)): sha256(path.read_bytes())
         for path in (*KVT.rglob("*.py"), *KVT.rglob("*.mplstyle"))
         if path.parent != KVT / "report" or path.name in RUNNING
     }
@@ -110,9 +110,9 @@ def source() -> dict[str, str]:
 def data(dataset: str) -> str:
     """Return a SHA-256 that identifies a data set's content, without loading it."""
     if dataset == "mnist":  # loaded arrays are always checked against these hashes
-        return _sha256(repr(mnist.HASHES).encode())
+        return sha256(repr(mnist.HASHES).encode())
     file = distribution("scikit-learn").locate_file(DIGITS)
-    return _sha256(Path(str(file)).read_bytes())
+    return sha256(Path(str(file)).read_bytes())
 
 
 def check_directory(directory: Path) -> None:
@@ -251,5 +251,6 @@ def _by_age(directory: Path, name: str | None = None) -> list[Path]:
     return sorted(own, key=lambda path: path.stat().st_mtime)
 
 
-def _sha256(content: bytes) -> str:
+def sha256(content: bytes) -> str:
+    """Return the digest of a content."""
     return hashlib.sha256(content).hexdigest()

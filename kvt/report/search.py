@@ -23,8 +23,7 @@ _WORD = re.compile(r"(?![0-9a-f]{6,}\b)[^\W\d]\w{1,39}")  # no hash
 _COMMON = (
     " a an and are as at be been but by can do does each for from has have how i"
     " if in into is it its my of on one or so than that the their them then there"
-    " these they this to use was were what when which why with you"
-    " "
+    " these they this to use was were what when which why with you "
 )
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

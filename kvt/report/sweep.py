@@ -7,7 +7,6 @@ never run again. The run's name is a hash of all that decides its results.
 import contextlib
 import csv
 import functools
-import hashlib
 import importlib
 import io
 import json
@@ -117,7 +116,7 @@ class Sweep:
             every = defaults | values
             own = key(**{k: v for k, v in every.items() if k == "dataset"})
             text = json.dumps([own, values], sort_keys=True)
-            return hashlib.sha256(text.encode()).hexdigest()[:16]
+            return cache.sha256(text.encode())[:16]
 
         return {name(values): values for values in self.grid}
 
@@ -133,7 +132,7 @@ class Sweep:
             run = Run(**json.loads((self.output / "runs" / f"{name}.json").read_text()))
             if not run.problem:
                 content = (self.output / "results" / f"{name}.json").read_bytes()
-                if hashlib.sha256(content).hexdigest() != run.results_sha256:
+                if cache.sha256(content) != run.results_sha256:
                     return missing
         except (OSError, ValueError, TypeError):
             return missing
@@ -199,7 +198,7 @@ class Sweep:
         except ValueError as problem:
             return str(problem).replace(str(part), "its results file")
         part.replace(self.output / "results" / part.name)
-        run.results_sha256 = hashlib.sha256(content).hexdigest()
+        run.results_sha256 = cache.sha256(content)
         return ""
 
     def _summarize(self, names: Mapping[str, Values], room: Path) -> bool:

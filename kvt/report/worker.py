@@ -5,7 +5,6 @@ A run takes and returns content, not paths, so that no file system need be share
 
 import asyncio
 import ctypes
-import hashlib
 import os
 import platform
 import signal
@@ -180,10 +179,10 @@ def fingerprint(dataset: str) -> dict[str, str]:
     """Return what has to be the same on a worker: kvt, lock, Python, packages, data."""
     lock = cache.LOCK.read_bytes() if cache.LOCK.exists() else b""
     return {
-        "kvt": _digest(repr(cache.source()).encode()),
-        "lock": _digest(lock),
+        "kvt": cache.sha256(repr(cache.source()).encode()),
+        "lock": cache.sha256(lock),
         "Python": platform.python_version(),
-        "packages": _digest(repr(cache.installed()).encode()),
+        "packages": cache.sha256(repr(cache.installed()).encode()),
         "data": data.load(dataset).sha256 if dataset else "",
     }
 
@@ -207,7 +206,3 @@ def differences(expected: Mapping[str, Any]) -> list[str]:
     with guarded() as guard:
         _, fails = run_cells(SMALLEST, {}, guard, cwd=guard.directory, timeout=60)
     return [*found, f"its kernel stops {fails}"] if fails else found
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

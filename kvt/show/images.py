@@ -160,11 +160,8 @@ def _ink_tiles(
 def _signed_tiles(images: Floats, titles: Titles, columns: int, what: str) -> Picture:
     """Draw signed images on one scale: green above 0, magenta below, nothing at 0."""
     images = images.astype(np.float64)
-    reach = f"from {images.min():.2g} to {images.max():.2g}".replace("-", MINUS)
-    finding = (
-        f"Ink on green counts for {what}, ink on magenta against it; the weights reach "
-        f"{reach}."
-    )
+    reach = f"weights from {images.min():.2g} to {images.max():.2g}".replace("-", MINUS)
+    finding = f"Ink on green counts for {what}, on magenta against it; {reach}."
     # A few large weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
     with style.context(LOOK):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from kvt.training import checks, means
-from kvt.training.batches import Batch, BatchedRows, Batches
+from kvt.training.batches import Batch, BatchedRows
 from kvt.training.means import Step
 
 # Dtypes to try on a step that fails on its batches: for floats, and for the others.
@@ -22,12 +22,12 @@ CASTS = (("float32", None), ("float32", "float32"), ("float64", "float64"))
 
 
 def prepare(
-    step: Step, name: str, batches: Batches, steps_per_execution: int | str, jit: bool
+    step: Step, name: str, batches: Any, steps_per_execution: int | str, jit: bool
 ) -> Step:
     """Return a `tf.function` as an `OpenStep`, and any other callable as it is.
 
-    The step is traced at once if the shapes of its batches are known, else at its first
-    call. `name` is the argument's name, for messages. Raises as `OpenStep` does.
+    The step is traced at once if the shapes of its batches are known, else (and without
+    `batches`) at its first call. `name` is the argument's name. Raises as `OpenStep`.
     """
     if isinstance(step, OpenStep) or not hasattr(step, "get_concrete_function"):
         return step
@@ -36,7 +36,7 @@ def prepare(
     if tf.config.functions_run_eagerly() and steps_per_execution == 1 and not jit:
         return step
     opened = OpenStep(step, name, steps_per_execution, jit)
-    rows = batches if isinstance(batches, BatchedRows) else batches.source
+    rows = getattr(batches, "source", batches)
     spec = getattr(rows, "element_spec", None)
     if isinstance(rows, BatchedRows):
         equal = len(rows.order) % rows.batch_size == 0

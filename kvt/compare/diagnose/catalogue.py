@@ -153,11 +153,7 @@ CATALOGUE = {
         ),
         UPDATE,
     ),
-    "momentum_averaged": KnownCause(
-        "Averaged momentum",
-        when(on.momentum, on.rule_of_update(on.averaged_momentum)),
-        UPDATE,
-    ),
+    "momentum_averaged": KnownCause("Averaged momentum", on.averaged, UPDATE),
     "decoupled_weight_decay": KnownCause(
         "Subtract learning_rate * weight_decay * weight; leave the gradient as it is.",
         on.coupled_decay,

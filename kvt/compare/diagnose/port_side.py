@@ -11,6 +11,7 @@ from kvt.compare.parts import Weights
 from kvt.data import Array
 from kvt.training import checks, loop
 from kvt.training.means import Step
+from kvt.training.steps import OpenStep, prepare
 
 Fit = Callable[..., Any]
 
@@ -112,11 +113,17 @@ def record_port(
     made = _made(port, weights)
     record = Record(storage.read(made.variables), setup.x)
     record.traced = hasattr(made.train_step, "get_concrete_function")
+    step: Any = made.train_step
+    if fit is None:  # `kvt.fit` sees only the function below
+        step = prepare(step, "train_step", None, 1, False)
+    full = len(setup.split()[0]) % setup.batch_size == 0
 
     def train_step(*batch: Any) -> Any:
+        if full and isinstance(step, OpenStep) and not step.only:
+            step.only = step.trace(batch, known_size=True)
         arrays = [np.asarray(part) for part in batch]
         record.begin(arrays[0], arrays[1], storage.read(made.variables))
-        logs = made.train_step(*batch)
+        logs = step(*batch)
         checks.metrics(logs, "train_step")
         record.end(logs, storage.read(made.variables))
         return {k: v for k, v in logs.items() if k not in ("outputs", "gradients")}

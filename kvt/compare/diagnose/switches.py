@@ -121,7 +121,7 @@ def _in_float64(model: Any) -> Any:
 
 def other_scales(seen: Evidence) -> Changes:
     """Multiply and divide the inputs by 255."""
-    if seen.side.setup.x.dtype.kind == "f" and not seen.rounding:
+    if seen.side.setup.x.dtype.kind in "fu" and not seen.rounding:
         for factor in (np.float32(255), 1 / np.float32(255)):
             told = f"the port's inputs are {factor:.4g} times x"
             yield {"inputs": partial(np.multiply, factor), "told": told}
@@ -347,6 +347,12 @@ def places_of_epsilon(seen: Evidence) -> Changes:
         for value in (v for v in EPSILONS if v != own):
             told = f"the port's epsilon is {value:g}, Keras's is {own:g}"
             yield rule_of_update(epsilon_of_the_paper, epsilon=value) | {"told": told}
+
+
+def averaged(seen: Evidence) -> Changes:
+    """Keep the velocity as a running mean, even if no momentum was tried before."""
+    own = momentum(seen)
+    return [rule_of_update(averaged_momentum, momentum=own)] if own else []
 
 
 def averaged_momentum(own: Any, gradient: Tensor, variable: Any, rate: Tensor) -> None:
