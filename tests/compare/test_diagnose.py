@@ -803,7 +803,7 @@ def test_the_words_name_place_cause_proof_and_section() -> None:
         "fix               09_why_results_differ.ipynb#Softmax-applied-twice",
     ]
     assert json.loads(found.to_json())["cause"] == found.cause == "softmax_twice"
-    assert "| cause | softmax_twice |" in found._repr_markdown_()
+    assert "| cause | **softmax_twice** |" in found._repr_markdown_()
 
 
 def test_two_causes_are_found_one_after_the_other() -> None:
