@@ -90,6 +90,7 @@ def test_the_order_follows_what_it_follows_in_the_installed_release() -> None:
     )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=25)
 @example(n=1, seed=0, size=1, shuffle=True)
 @example(n=5000, seed=7, size=32, shuffle=True)

@@ -1,3 +1,4 @@
+import functools
 import re
 import subprocess
 import sys
@@ -46,6 +47,12 @@ FIGURES: dict[str, Callable[[], Picture]] = {
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 
 
+@functools.cache
+def once(draw: Callable[[], Picture]) -> Picture:
+    """Draw once for all tests that only look."""
+    return draw()
+
+
 def texts(picture: Picture) -> list[str]:
     drawn = ET.fromstring(picture.svg).iter(f"{{{SVG}}}text")
     return [element.text or "" for element in drawn]
@@ -84,7 +91,7 @@ def test_a_readers_matplotlib_settings_change_nothing():
 
 @every_figure
 def test_svg_is_well_formed_scales_and_carries_its_alternative_text(draw):
-    picture = draw()
+    picture = once(draw)
     root = ET.fromstring(picture.svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert root.get("viewBox") == f"0 0 {root.get('width')} {root.get('height')}"
@@ -98,7 +105,7 @@ def test_svg_is_well_formed_scales_and_carries_its_alternative_text(draw):
 
 @every_figure
 def test_svg_takes_no_style_from_the_page_and_gives_none(draw):
-    svg = draw().svg
+    svg = once(draw).svg
     for banned in ("<style", "style=", "class=", "<metadata", "#000000", "#010203"):
         assert banned not in svg
     assert "currentColor" in svg
@@ -107,11 +114,11 @@ def test_svg_takes_no_style_from_the_page_and_gives_none(draw):
 
 @every_figure
 def test_svg_is_small(draw):
-    assert len(draw().svg) < 48_000  # noise, which compresses worst, included
+    assert len(once(draw).svg) < 48_000  # noise, which compresses worst, included
 
 
 def test_ids_of_figures_in_one_page_never_clash():
-    pictures = [draw() for draw in FIGURES.values()]
+    pictures = [once(draw) for draw in FIGURES.values()]
     pictures.append(images.digits(IMAGES[:11], Y[:11]))
     pictures.append(plots.history({"Keras": RUN}))
     ids = [i for p in pictures for i in re.findall(r' id="([^"]+)"', p.svg)]
@@ -121,7 +128,7 @@ def test_ids_of_figures_in_one_page_never_clash():
 
 @every_figure
 def test_each_reference_has_its_id_and_each_id_its_reference(draw):
-    svg = draw().svg
+    svg = once(draw).svg
     ids = set(re.findall(r' id="([^"]+)"', svg))
     assert ids == set(re.findall(r'(?:url\(#|href="#)([^")]+)', svg))
 
@@ -153,7 +160,7 @@ def boxes(picture: Picture) -> list[tuple[str, float, float, float, float]]:
 
 @every_figure
 def test_no_label_touches_another(draw):
-    labels = boxes(draw())
+    labels = boxes(once(draw))
     for i, (one, left, right, top, bottom) in enumerate(labels):
         for other, left2, right2, top2, bottom2 in labels[:i]:
             apart = right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
@@ -168,7 +175,9 @@ def test_a_picture_shows_itself_in_a_notebook():
 
 
 def test_colors_have_contrast_on_light_and_dark_pages():
-    used = {c for draw in FIGURES.values() for c in re.findall(r"#\w{6}\b", draw().svg)}
+    used = {
+        c for draw in FIGURES.values() for c in re.findall(r"#\w{6}\b", once(draw).svg)
+    }
     others = {f"run {i}": {"loss": [i, i]} for i in range(5)}
     used |= set(re.findall(r"#\w{6}\b", plots.history(others).svg))
     assert len(used) >= 5

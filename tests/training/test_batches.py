@@ -261,6 +261,7 @@ def test_an_endless_dataset_works_with_steps_per_epoch() -> None:
     assert train.numbers == [0, 1, 2, 0]
 
 
+@pytest.mark.long
 @few
 @given(st.integers(1, 4), st.integers(0, 9), st.booleans())
 def test_each_epoch_gets_the_order_of_a_shuffled_dataset_that_keras_gets(

@@ -335,6 +335,7 @@ def outputs(notebook: Path, cell: int) -> list[str]:
 
 
 @pytest.mark.long
+@pytest.mark.long
 def test_a_saved_notebook_has_the_header_and_a_line_per_epoch(notebook: Path) -> None:
     assert outputs(notebook, 1) == [
         "2 epochs of 3 steps",
@@ -342,6 +343,7 @@ def test_a_saved_notebook_has_the_header_and_a_line_per_epoch(notebook: Path) ->
     ]
 
 
+@pytest.mark.long
 def test_the_bar_is_live_in_jupyter(notebook: Path) -> None:
     printed, lines = outputs(notebook, 2)
     steps = [f"'Epoch {e}/2: {n}/3 steps'" for e in (1, 2) for n in (1, 2, 3)]
@@ -350,16 +352,19 @@ def test_the_bar_is_live_in_jupyter(notebook: Path) -> None:
     assert printed == "9 2 epochs of 3 steps\n"
 
 
+@pytest.mark.long
 def test_a_failed_training_restores_the_header(notebook: Path) -> None:
     header, printed = outputs(notebook, 3)
     assert header == "2 epochs of 3 steps"
     assert printed.startswith("Epoch 1/2  loss 0.250\nloss became nan in ")
 
 
+@pytest.mark.long
 def test_a_saved_notebook_has_no_control_characters(notebook: Path) -> None:
     assert not re.findall(r"\\r|\\u001b|\\b", notebook.read_text())
 
 
+@pytest.mark.long
 @pytest.mark.long
 def test_a_second_run_has_the_same_outputs(notebook: Path) -> None:
     """nbval sees what is displayed first and no update: both must be the same."""

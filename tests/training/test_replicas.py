@@ -42,6 +42,7 @@ def train(replicated: bool, **options: Any) -> tuple[list[Any], dict[str, Any]]:
     return [w.numpy() for w in weights], history
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"batch_size": 4}, {"validation_split": 0.3}])
 def test_one_replica_is_no_replica(options: dict[str, Any]) -> None:
     weights, history = train(True, **options)
