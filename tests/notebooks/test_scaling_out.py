@@ -107,6 +107,18 @@ def test_the_other_worker_is_ended_when_one_fails(launcher: Any) -> None:
     assert running(folder) == []
 
 
+@pytest.mark.parametrize("other", [None, 1], ids=["still waits", "fails at once"])
+def test_a_killed_worker_may_take_the_other_with_it(
+    other: int | None, tmp_path: Path
+) -> None:
+    functions = defined("run_workers")
+    killed = -signal.SIGKILL
+    functions["launch"] = lambda folder, *options: [other, killed]
+    assert functions["run_workers"](tmp_path, codes=(None, killed)) == []
+    with pytest.raises(RuntimeError, match="the workers ended with"):
+        functions["run_workers"](tmp_path)
+
+
 def test_both_workers_are_ended_when_time_is_up(launcher: Any) -> None:
     functions, folder = launcher
     functions["launch"](folder, "hangs", seconds=3)
