@@ -39,6 +39,7 @@ ROUNDED = {
 # xdist gives whole files to its workers. The longest start first, so that no worker
 # is left with a long file at the end while the other one is idle.
 LONGEST = (
+    "test_environment.py",  # with the slow test
     "test_browser.py",
     "test_processes.py",
     "test_files.py",
