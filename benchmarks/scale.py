@@ -27,7 +27,7 @@ import psutil
 from distributed import Client, KilledWorker, LocalCluster, get_worker, wait
 from nbformat.v4 import new_code_cell, new_notebook
 
-from kvt.report import cluster, grid, notebooks, parameters, sweep, worker
+from kvt.report import cluster, grid, notebooks, plan, sweep, worker
 from kvt.report.execute import ARGUMENTS
 from kvt.report.provenance import processor, threads
 from kvt.report.worker import Ended, Task
@@ -223,8 +223,7 @@ def stubs() -> list[tuple[int, float, float, float, float]]:
 
 def swept(place: Path, count: int, file: str) -> tuple[float, float, float]:
     """Sweep over stubs; return seconds, those of table and page, and memory."""
-    path = quick(place)
-    known = parameters.read(notebooks.read(path))
+    chapter = plan.read_one(quick(place))
     at = [0.0]
     summarize = sweep.Sweep._summarize
 
@@ -238,11 +237,9 @@ def swept(place: Path, count: int, file: str) -> tuple[float, float, float]:
         gc.collect()
         started = time.perf_counter()
         with contextlib.redirect_stdout(None):
-            runs = grid.runs([("seed", f"1..{count}")], None, known)
-            how = sweep.Options(cluster=file)
-            made = sweep.Sweep(
-                path, notebooks.read(path), runs, place / str(count), how
-            )
+            seeds = [("seed", f"1..{count}")]
+            runs = grid.runs(seeds, None, chapter.parameters)
+            made = sweep.Sweep(chapter, runs, place / str(count), cluster=file)
             assert made.run()
         end = time.perf_counter()
     finally:

@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 from kvt import __version__
 from kvt.report import guard
 
+Pairs = Sequence[tuple[str, str]]  # names and values, as given by -p
+
 KEPT = "nothing was replaced"
 KEEP = "which executed notebooks to keep (default: failed)"
 DIFFERENT = "use workers, too, whose kvt, packages or data differ, and mark their runs"
@@ -46,16 +48,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
         elif isinstance(stream, io.TextIOWrapper):  # a terminal that lacks letters
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = vars(_parser().parse_args(arguments))
+    command, after = options.pop("command"), options.pop("after")
     try:
         with guard.on_signals(_interrupt):
             from kvt.data.asserts import require_asserts
 
             require_asserts()
             guard.allow_open_files()
-            return int(options.command(options))
+            return int(command(**options))
     except KeyboardInterrupt as interruption:
-        print(f"kvt: interrupted; {options.after}", file=sys.stderr)
+        print(f"kvt: interrupted; {after}", file=sys.stderr)
         return 128 + int(next(iter(interruption.args), signal.SIGINT))
     except BrokenPipeError:  # what reads the output has ended: nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would flush again
@@ -85,88 +88,77 @@ def _interrupt(number: int, _: object) -> NoReturn:
     raise KeyboardInterrupt(number)
 
 
-def report(options: argparse.Namespace) -> int:
+def report(
+    *, notebooks: Path | None, parameters: Pairs, pdf: bool, **options: Any
+) -> int:
     """Run all notebooks and write the report."""
     from kvt.compare.results import NOTEBOOKS
-    from kvt.report.build import CACHE, PDF, build
+    from kvt.report.build import PDF, build
     from kvt.report.pdf import find_browser
 
     page = build(
-        options.notebooks or NOTEBOOKS,
-        options.output,
-        dataset=options.dataset,
-        parameters=dict(options.parameters),
-        jobs=options.jobs,
-        cache=options.cache or CACHE,
-        force=options.force,
-        timeout=options.timeout,
-        cluster=options.cluster,
-        print_with=find_browser() if options.pdf else None,
-        single_file=options.single_file,
+        notebooks or NOTEBOOKS,
+        parameters=dict(parameters),
+        print_with=find_browser() if pdf else None,
+        **options,
     )
     print(f"report: {page}")
-    if options.pdf:
+    if pdf:
         print(f"printed: {page.with_name(PDF)}")
     return 0
 
 
-def run(options: argparse.Namespace) -> int:
+def run(*, notebook: Path, parameters: Pairs, timeout: int, output: Path | None) -> int:
     """Run one notebook with parameters of your choice."""
-    from kvt.report import keras_settings, notebooks, parameters
+    from kvt.report import keras_settings
     from kvt.report.execute import execute
+    from kvt.report.parameters import check
+    from kvt.report.plan import read_one
 
-    notebook: Path = options.notebook
-    output: Path = options.output or Path(f"{notebook.stem}.executed.ipynb")
+    output = output or Path(f"{notebook.stem}.executed.ipynb")
     if output.resolve() == notebook.resolve():
         raise ValueError(f"{output} is the notebook itself; choose another with -o")
     if output.exists() and not output.is_file():
         raise ValueError(f"{output} is not a file; name a file with -o")
     keras_settings.check()
-    read = notebooks.read(notebook)
-    try:
-        known = parameters.read(read)
-    except ValueError as problem:
-        raise ValueError(f"{notebook.name}: {problem}") from None
-    values = parameters.check(dict(options.parameters), known)
+    values = check(dict(parameters), read_one(notebook).parameters)
     failed = output.with_name(f"{output.stem}.failed.ipynb")
-    execute(
-        notebook, output, values, cwd=Path.cwd(), failed=failed, timeout=options.timeout
-    )
+    execute(notebook, output, values, cwd=Path.cwd(), failed=failed, timeout=timeout)
     print(f"executed notebook: {output}")
     return 0
 
 
-def sweep(options: argparse.Namespace) -> int:
+def sweep(
+    *,
+    notebook: Path,
+    parameters: Pairs,
+    file: Path | None,
+    zipped: bool,
+    output: Path | None,
+    **options: Any,
+) -> int:
     """Run one notebook with many values of its parameters; resume where it stopped."""
-    from kvt.report import grid, notebooks, parameters
-    from kvt.report.sweep import Options, Sweep
+    from kvt.report import grid
+    from kvt.report.plan import read_one
+    from kvt.report.sweep import Sweep
 
-    notebook = notebooks.read(options.notebook)
-    known = parameters.read(notebook)
-    given = [(name, values) for name, values in options.parameters]
-    runs = grid.runs(given, options.file, known, zipped=options.zip)
-    how = Options(
-        keep=options.keep,
-        jobs=options.jobs,
-        cluster=options.cluster,
-        allow_different=options.allow_different,
-        timeout=options.timeout,
-    )
-    output = options.output or Path("sweeps", options.notebook.stem)
-    went_well = Sweep(options.notebook, notebook, runs, output, how).run()
+    chapter = read_one(notebook)
+    runs = grid.runs(parameters, file, chapter.parameters, zipped=zipped)
+    output = output or Path("sweeps", notebook.stem)
+    went_well = Sweep(chapter, runs, output, **options).run()
     print(f"sweep: {output / 'index.html'}")
     return int(not went_well)
 
 
-def diff(options: argparse.Namespace) -> int:
+def diff(*, a: Path, b: Path) -> int:
     """Compare two results files or two directories; exit with 1 if they differ."""
     from kvt.compare import results
 
-    pairs = _pairs(options.a, options.b)
+    pairs = _pairs(a, b)
     lines = []
-    for a, b in pairs:
-        found = results.compare(results.read(a), results.read(b))
-        lines += [f"{b.name}: {line}" for line in found]
+    for old, new in pairs:
+        found = results.compare(results.read(old), results.read(new))
+        lines += [f"{new.name}: {line}" for line in found]
     equal = f"equal, except for times and versions: {len(pairs)} result(s)"
     print(*lines or [equal], sep="\n")
     return int(bool(lines))
@@ -185,7 +177,7 @@ def _pairs(a: Path, b: Path) -> list[tuple[Path, Path]]:
     return [(a / name, b / name) for name in sorted(left)]
 
 
-def data(_: argparse.Namespace) -> int:
+def data() -> int:
     """Print which data set `kvt report` would use, its size and its SHA-256."""
     from kvt.data import load, resolve
 
@@ -225,9 +217,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"kvt {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(
-        function: Callable[[argparse.Namespace], int], after: str = KEPT
-    ) -> Callable[..., Any]:
+    def command(function: Callable[..., int], after: str = KEPT) -> Callable[..., Any]:
         own = commands.add_parser(function.__name__, help=function.__doc__)
         own.set_defaults(command=function, after=after)
         return own.add_argument
@@ -247,7 +237,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--cluster", default="", metavar="ADDRESS", help=CLUSTER)
     add("--force", action="store_true", help="run unchanged notebooks again, too")
     add("--timeout", **seconds, help="for each cell (default: 3600)")
-    add("--cache", **directory, help="finished runs (default: build/cache beside kvt)")
+    add(
+        "--cache",
+        **directory,
+        default=argparse.SUPPRESS,
+        help="finished runs (default: build/cache beside kvt)",
+    )
     add("--notebooks", **directory, help="of 01_name.ipynb etc. (default: kvt's own)")
     add("--output", **directory, default=Path("reports"), help="default: reports")
 
@@ -262,7 +257,12 @@ def _parser() -> argparse.ArgumentParser:
     values: dict[str, Any] = pairs | {"metavar": ("NAME", "VALUES")}
     add("-p", "--parameter", **values, help="such as 0.01,0.1 or 0..9")
     add("--file", type=_path, help="a table of runs, .csv or .json")
-    add("--zip", action="store_true", help="pair the lists; do not combine them")
+    add(
+        "--zip",
+        dest="zipped",
+        action="store_true",
+        help="pair the lists; do not combine them",
+    )
     add("--keep", choices=("failed", "all", "none"), default="failed", help=KEEP)
     add("--jobs", type=_count, help="runs at once (default: one per core)")
     add("--cluster", default="", metavar="ADDRESS", help=CLUSTER)

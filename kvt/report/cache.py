@@ -70,7 +70,7 @@ def key(
         "source": source(),
         # Lines of code are counted in the committed notebook, wherever its copy runs.
         "committed": committed.exists() and code(notebooks.read(committed)),
-        "data": data(str(values["dataset"])) if "dataset" in values else "",
+        "data": data(str(values.get("dataset", ""))),
         "lock": sha256(LOCK.read_bytes()) if LOCK.exists() else "",
         "installed": installed(),
         "python": [sys.version, sys.platform],
@@ -108,9 +108,14 @@ def source() -> dict[str, str]:
 
 
 def data(dataset: str) -> str:
-    """Return a SHA-256 that identifies a data set's content, without loading it."""
+    """Return a SHA-256 that identifies a data set's content, without loading it.
+
+    Returns "" for "": a notebook without a data set.
+    """
     if dataset == "mnist":  # loaded arrays are always checked against these hashes
         return sha256(repr(mnist.HASHES).encode())
+    if not dataset:
+        return ""
     file = distribution("scikit-learn").locate_file(DIGITS)
     return sha256(Path(str(file)).read_bytes())
 

@@ -56,20 +56,25 @@ class Chapter:
 
 def read(directory: Path) -> list[Chapter]:
     """Read a directory's notebooks like 01_name.ipynb, in order, without values yet."""
-    chapters = []
-    for path in sorted(directory.glob("[0-9][0-9]_*.ipynb")):
-        notebook = notebooks.read(path)
-        try:
-            known = parameters.read(notebook)
-        except ParameterError as problem:
-            raise ParameterError(f"{path.name}: {problem}") from None
-        chapters.append(Chapter(path, notebook, known, {}))
+    chapters = [read_one(it) for it in sorted(directory.glob("[0-9][0-9]_*.ipynb"))]
     if not chapters:
         raise FileNotFoundError(
             f"no notebooks like 01_name.ipynb in {directory}; name their directory "
             "with --notebooks; for kvt's own, clone kvt's repository, and run kvt there"
         )
     return chapters
+
+
+def read_one(path: Path) -> Chapter:
+    """Read a notebook and its parameters, without values yet.
+
+    Raises ParameterError for a parameters cell that kvt cannot read.
+    """
+    notebook = notebooks.read(path)
+    try:
+        return Chapter(path, notebook, parameters.read(notebook), {})
+    except ParameterError as problem:
+        raise ParameterError(f"{path.name}: {problem}") from None
 
 
 def plan(

@@ -19,17 +19,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kvt.compare import results
-from kvt.report import cache, files, keras_settings, notebooks, parameters, sweep_page
+from kvt.report import cache, files, keras_settings, notebooks, sweep_page
 from kvt.report.grid import Values
-from kvt.report.notebooks import NotebookNode
 from kvt.report.parameters import Value
-from kvt.report.plan import WRITES
+from kvt.report.plan import WRITES, Chapter
 from kvt.report.provenance import threads
 
 MARK = "sweep.json"  # a directory with this file is a sweep's
 RESULT = "results/result.json"  # as the notebook writes it
 RETRIES = 2  # times that a run goes to another worker if its worker dies
-KEEP = ("failed", "all", "none")
 
 
 @dataclass
@@ -49,25 +47,20 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Options:
-    """How a sweep is run: see `kvt sweep --help`."""
+class Sweep:
+    """A notebook, the values of its runs, and the directory for what they leave.
 
+    The other fields are the options that `kvt sweep --help` explains.
+    """
+
+    chapter: Chapter
+    grid: Sequence[Values]
+    output: Path
     keep: str = "failed"
     jobs: int | None = None
     cluster: str = ""
     allow_different: bool = False
     timeout: int | None = None
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A notebook, the values of its runs, and the directory for what they leave."""
-
-    path: Path
-    notebook: NotebookNode
-    grid: Sequence[Values]
-    output: Path
-    options: Options
 
     def run(self) -> bool:
         """Run what is not finished; write the table and the page; say if all went well.
@@ -78,7 +71,7 @@ class Sweep:
         with files.room(self.output, self.output) as room:
             for part in ("runs", "results"):
                 (self.output / part).mkdir(exist_ok=True)
-            mark = _json({"notebook": self.path.name})
+            mark = _json({"notebook": self.chapter.path.name})
             files.replace(self.output / MARK, mark, room)
             names = self._names()
             missing = [it for it in names if self._read(it).status != "finished"]
@@ -91,10 +84,10 @@ class Sweep:
     def _check(self) -> None:
         """Raise an error if the notebook, or the directory, is not fit for a sweep."""
         keras_settings.check()
-        if WRITES not in parameters.read(self.notebook):
+        if WRITES not in self.chapter.parameters:
             raise ValueError(
-                f"{self.path.name} has no parameter {WRITES}, by which a notebook "
-                "tells its results; sweep one like 03_feedforward_network"
+                f"{self.chapter.path.name} has no parameter {WRITES}, by which a "
+                "notebook tells its results; sweep one like 03_feedforward_network"
             )
         if not self.output.exists() or (self.output / MARK).is_file():
             return
@@ -106,24 +99,24 @@ class Sweep:
 
     def _names(self) -> dict[str, Values]:
         """Return the runs' values by name: a hash of all that decides the results."""
-        modules, defaults = notebooks.modules(self.path), self._defaults
-
-        @functools.cache
-        def key(**dataset: Value) -> str:
-            return cache.key(self.path.stem, self.notebook, dataset, modules)
-
-        def name(values: Values) -> str:
-            every = defaults | values
-            own = key(**{k: v for k, v in every.items() if k == "dataset"})
-            text = json.dumps([own, values], sort_keys=True)
-            return cache.sha256(text.encode())[:16]
-
-        return {name(values): values for values in self.grid}
+        modules = notebooks.modules(self.chapter.path)
+        key = cache.key(self.chapter.name, self.chapter.notebook, {}, modules)
+        data = functools.cache(cache.data)
+        names = {}
+        for values in self.grid:
+            parts = [key, data(self._dataset(values)), values]
+            text = json.dumps(parts, sort_keys=True)
+            names[cache.sha256(text.encode())[:16]] = values
+        return names
 
     @property
     def _defaults(self) -> Values:
-        read = parameters.read(self.notebook)
-        return {name: it.default for name, it in read.items() if name != WRITES}
+        known = self.chapter.parameters
+        return {name: it.default for name, it in known.items() if name != WRITES}
+
+    def _dataset(self, values: Values) -> str:
+        """Return the data set of a run, or "" if the notebook has no such parameter."""
+        return str((self._defaults | values).get("dataset", ""))
 
     def _read(self, name: str) -> Run:
         """Return the record of a run, if its files are whole; else that of no run."""
@@ -145,28 +138,25 @@ class Sweep:
         from kvt.report.cluster import Workplace, pool
         from kvt.report.worker import Task
 
-        text, modules = notebooks.dumps(self.notebook), notebooks.modules(self.path)
-        every = [self._defaults | values[name] for name in missing]
-        datasets = {str(it.get("dataset", "")) for it in every}
+        text = notebooks.dumps(self.chapter.notebook)
+        modules = notebooks.modules(self.chapter.path)
         settings = Workplace(
-            jobs=min(self.options.jobs or threads(), len(missing)),
+            jobs=min(self.jobs or threads(), len(missing)),
             directory=room,
-            address=self.options.cluster,
+            address=self.cluster,
             retries=RETRIES,
-            dataset=max(datasets),
-            allow_different=self.options.allow_different,
+            dataset=max(self._dataset(values[name]) for name in missing),
+            allow_different=self.allow_different,
         )
 
         def tasks() -> Iterator[Task]:
             for name in missing:
                 own = {**values[name], WRITES: RESULT}
-                yield Task(name, text, own, modules, self.options.timeout)
+                yield Task(name, text, own, modules, self.timeout)
 
         with _Told(len(missing)) as told, pool(settings) as work:
             for event in work(tasks()):
-                if event.kind == "starts":
-                    told.starts()
-                elif event.kind in ("done", "failed"):
+                if event.kind in ("done", "failed"):
                     told.ended(self._keep(event, values[event.name], room))
 
     def _keep(self, event: Any, values: Values, room: Path) -> Run:
@@ -177,8 +167,7 @@ class Sweep:
         if not problem:
             run.problem = self._accept(event.name, ended.files.get(RESULT), run, room)
         kept = self.output / "notebooks" / f"{event.name}.ipynb"
-        keep = self.options.keep
-        if ended and ended.notebook and (keep == "all" or keep == run.status):
+        if ended and ended.notebook and self.keep in ("all", run.status):
             kept.parent.mkdir(exist_ok=True)
             files.replace(kept, ended.notebook.encode(), room)
         else:
@@ -211,7 +200,7 @@ class Sweep:
                 document = results.read(self.output / "results" / f"{name}.json")
             rows.append(sweep_page.row(name, run, self._defaults | values, document))
         _write_tables(self.output, rows, room)
-        page = sweep_page.page(self.path.stem, rows, varied=_varied(names.values()))
+        page = sweep_page.page(self.chapter.name, rows, varied=_varied(names.values()))
         files.replace(self.output / "index.html", page.encode(), room)
         return all(row["status"] == "finished" for row in rows)
 
@@ -224,30 +213,27 @@ class _Told(Progress):
         super().__init__(
             TextColumn("{task.completed} of {task.total} runs"),
             BarColumn(),
-            TextColumn("{task.fields[failed]} failed, {task.fields[running]} running"),
+            TextColumn("{task.fields[failed]} failed"),
             TimeRemainingColumn(),
             console=console,
             disable=not console.file.isatty(),
         )
-        self.one = self.add_task("", total=count, failed=0, running=0)
-        self.step = max(1, count // 20)
-
-    def starts(self) -> None:
-        """Count a run that starts."""
-        self.update(self.one, running=self.tasks[0].fields["running"] + 1)
+        self.count, self.done, self.failed = count, 0, 0
+        self.add_task("", total=count, failed=0)
 
     def ended(self, run: Run) -> None:
         """Count a run that has ended; name one that failed."""
-        fields = self.tasks[0].fields
         if run.problem:
             values = ", ".join(f"{name}={it}" for name, it in run.values.items())
             text = f"failed: {values}: {run.problem}"
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        failed = fields["failed"] + bool(run.problem)
-        self.update(self.one, advance=1, failed=failed, running=fields["running"] - 1)
-        done, count = int(self.tasks[0].completed), int(self.tasks[0].total or 0)
-        if self.disable and (done % self.step == 0 or done == count):
-            print(f"{done} of {count} runs, {failed} failed", flush=True)
+        self.done += 1
+        self.failed += bool(run.problem)
+        self.update(self.task_ids[0], completed=self.done, failed=self.failed)
+        step = max(1, self.count // 20)
+        if self.disable and (self.done % step == 0 or self.done == self.count):
+            line = f"{self.done} of {self.count} runs, {self.failed} failed"
+            print(line, flush=True)
 
 
 def _varied(grid: Iterable[Values]) -> list[str]:

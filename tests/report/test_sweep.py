@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from kvt.compare import results
-from kvt.report import grid, notebooks, parameters, sweep, sweep_page
-from kvt.report.sweep import Options, Sweep
+from kvt.report import grid, plan, sweep, sweep_page
+from kvt.report.sweep import Sweep
 from tests.faults.places import KVT, LIMIT, until
 from tests.report.pages import code, markdown, written
 from tests.report.sweeps import quick
@@ -45,13 +45,11 @@ FAILURES = {
 
 def swept(place: Path, table: list[dict[str, Any]], **options: Any) -> bool:
     """Sweep over a table with two workers; return whether all went well."""
-    path = place / "01_quick.ipynb"
-    notebook = notebooks.read(path)
+    chapter = plan.read_one(place / "01_quick.ipynb")
     (place / "grid.json").write_text(json.dumps(table))
-    known = parameters.read(notebook)
-    runs = grid.runs([], place / "grid.json", known)
-    how = Options(**{"jobs": 2} | options)
-    return Sweep(path, notebook, runs, place / "out", how).run()
+    runs = grid.runs([], place / "grid.json", chapter.parameters)
+    how: dict[str, Any] = {"jobs": 2} | options
+    return Sweep(chapter, runs, place / "out", **how).run()
 
 
 def times(place: Path) -> Counter[tuple[float, int]]:
