@@ -18,13 +18,13 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import distribution
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import mnist
 from kvt.report import files, keras_settings, notebooks, provenance
-from kvt.report.notebooks import NotebookNode, tags
+from kvt.report.notebooks import NotebookNode, code_cells, tags
 from kvt.report.parameters import Value
 
 KVT = Path(__file__).parents[1]
@@ -38,6 +38,8 @@ MARKED = (
 )
 ENTRY = re.compile(r"(?P<name>.+)-(?P<key>[0-9a-f]{64})")
 WRITTEN = ("results", "logs")  # directories that a notebook may write to
+# The relative path of a file there, without steps upward.
+LEFT = re.compile(rf"({'|'.join(WRITTEN)})(/(?!\.\.(/|$))[^/\0]+)+")
 # The modules of kvt.report that decide what a run leaves; the others read it.
 RUNNING = ("execute.py", "notebooks.py", "streams.py", "worker.py")
 # Variables that change what a kernel computes or shows. KVT_MNIST is not one of them:
@@ -95,7 +97,7 @@ def machine() -> list[Any]:
 
 def code(notebook: NotebookNode) -> list[list[Any]]:
     """Return source and tags of each code cell; tags decide which lines are counted."""
-    return [[cell.source, sorted(tags(cell))] for cell in _code_cells(notebook)]
+    return [[cell.source, sorted(tags(cell))] for cell in code_cells(notebook)]
 
 
 def source() -> dict[str, str]:
@@ -178,7 +180,7 @@ def graft(cached: NotebookNode, notebook: NotebookNode) -> NotebookNode:
     Both have the same code cells, except for the one that papermill injects.
     """
     grafted = copy.deepcopy(notebook)
-    own, ran = _code_cells(grafted), _code_cells(cached)
+    own, ran = code_cells(grafted), code_cells(cached)
     for at, cell in enumerate(ran):
         if "injected-parameters" in tags(cell) and len(ran) > len(own):
             below = grafted.cells.index(own[at - 1]) + 1 if at else 0
@@ -209,10 +211,6 @@ def write_files(contents: Mapping[str, bytes], directory: Path) -> None:
         files.write(directory / name, content)
 
 
-def _code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
 def _packed(entry: Cached, key: str) -> bytes:
     """Return an entry as bytes: a digest of key and content, then the content."""
     left = {k: base64.b85encode(v).decode() for k, v in entry.files.items()}
@@ -237,15 +235,7 @@ def _unpacked(path: Path, key: str) -> Cached | None:
         entry = Cached(notebooks.loads(notebook), left, float(seconds))
     except (ValueError, TypeError, AttributeError, KeyError, zlib.error):
         return None
-    return entry if all(map(_may_leave, left)) else None
-
-
-def _may_leave(name: str) -> bool:
-    """Whether a run may leave a file of this relative path: in one of its folders."""
-    folder, *inside = PurePosixPath(name).parts or [""]
-    return (
-        folder in WRITTEN and bool(inside) and ".." not in inside and "\0" not in name
-    )
+    return entry if all(map(LEFT.fullmatch, left)) else None
 
 
 def _by_age(directory: Path, name: str | None = None) -> list[Path]:

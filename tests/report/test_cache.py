@@ -72,7 +72,7 @@ def test_prose_outputs_ids_and_folding_are_not_part_of_the_key() -> None:
     [
         (*CELLS[:3], code("print(epochs + 1)", "tf2")),
         (*CELLS[:3], code("print(epochs)", "keras")),
-        (*CELLS, code("")),
+        (*CELLS, code("1")),
         (CELLS[0], CELLS[3], CELLS[1]),
     ],
     ids=["source", "tag", "cell", "order"],
