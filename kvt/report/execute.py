@@ -104,14 +104,15 @@ def run_cells(
     "" for a complete run. `environment` is the kernel's. `on_cell` is called when a
     code cell begins. When this returns, nothing that the notebook started is left.
     """
-    source, output = (guard.directory / f"{it}.ipynb" for it in ("given", "executed"))
+    output = guard.directory / "executed.ipynb"
     # The user's IPython settings (what a cell shows, what runs at its start) would
     # change the outputs: this kernel gets an empty folder of settings.
     settings = guard.directory / "ipython"
     connection = {"connection_file": str(guard.directory / "kernel.json")}
     options = {
-        "input_path": _literal(source),
-        "output_path": _literal(output),
+        "input_path": notebooks.loads(text),
+        # papermill takes a path for a format string.
+        "output_path": str(output).replace("{", "{{").replace("}", "}}"),
         "parameters": dict(parameters),
         "progress_bar": bar,
         # papermill's own `cwd` would change this whole process's directory.
@@ -123,14 +124,15 @@ def run_cells(
     }
     try:
         settings.mkdir()
-        files.write(source, text.encode())
         # Two kernels that start together can pick one port: "Address already in use".
         # So a run that fails before its first cell is tried once more.
         problem = _attempt(output, options, on_cell)
         if problem.startswith(TOO_EARLY) and not guard.over.is_set():
             problem = _attempt(output, options, on_cell)
         guard.end()
-        ran = notebooks.read(output if output.exists() else source)
+        if not output.exists():
+            return text, problem
+        ran = notebooks.read(output)
     except OSError as error:
         error.filename = error.filename or str(guard.directory)
         raise
@@ -180,8 +182,3 @@ def _at(cell: NotebookNode, reason: str) -> str:
     first = notebooks.one_line(cell.source)
     count = cell.execution_count or " "
     return f"in cell [{count}], {first!r}: {notebooks.one_line(reason)}"
-
-
-def _literal(path: Path) -> str:
-    """Double the braces of a path: papermill takes it for a format string."""
-    return str(path).replace("{", "{{").replace("}", "}}")
