@@ -20,6 +20,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -231,7 +232,7 @@ class Fleet:
         self.topic = f"kvt-{uuid.uuid4().hex}"
         self.told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self.workers: dict[str, Facts] = {}  # by address
-        self.rejected: dict[str, str] = {}  # why, by address
+        self.rejected: set[str] = set()  # addresses
         self.idle: deque[str] = deque()  # addresses
         self.busy: dict[str, tuple[Task, Facts, Future]] = {}  # by key
         self.lost: Counter[str] = Counter()  # workers, by run
@@ -276,16 +277,13 @@ class Fleet:
     def run(self, given: Iterable[Task]) -> Iterator[Event]:
         """Run the tasks; yield what happens to them."""
         tasks = iter(given)
-        again: deque[Task] = deque()
         following = next(tasks, None)
         heard = time.monotonic()
-        while self.busy or again or following:
-            while self.idle and (again or following):
-                if not again and following:
-                    again.append(following)
-                    following = next(tasks, None)
-                self._submit(task := again.popleft())
-                yield Event(task.name, "starts")
+        while self.busy or following:
+            while self.idle and following:
+                self._submit(following)
+                yield Event(following.name, "starts")
+                following = next(tasks, None)
             try:
                 told = self.told.get(timeout=1)
             except queue.Empty:
@@ -301,7 +299,8 @@ class Fleet:
             if event := self._outcome(task, facts, future):
                 yield event
             else:
-                again.append(task)
+                tasks = chain([task], tasks)
+                following = following or next(tasks)
             if facts["address"] in self.workers:
                 self.idle.append(facts["address"])
 
@@ -328,7 +327,7 @@ class Fleet:
                 self.idle.append(address)
         elif told.get("action") == "remove-worker":
             address = told["worker"]
-            self.rejected.pop(address, None)
+            self.rejected.discard(address)
             self.workers.pop(address, None)
             with suppress(ValueError):
                 self.idle.remove(address)
@@ -338,8 +337,8 @@ class Fleet:
         return ""
 
     def _reject(self, address: str, place: str, why: str) -> None:
-        self.rejected[address] = f"worker {place} is left out: {why}"
-        print(self.rejected[address], flush=True)
+        self.rejected.add(address)
+        print(f"worker {place} is left out: {why}", flush=True)
 
     def _outcome(self, task: Task, facts: Facts, future: Future) -> Event | None:
         """Return how a run has ended; None if it has to be run again."""

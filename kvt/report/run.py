@@ -98,13 +98,12 @@ def _pool(
     """Start workers for these chapters, or connect to the cluster."""
     from kvt.report.cluster import Workplace, pool  # only if something has to run: Dask
 
-    datasets = {str(it.values["dataset"]) for it in missing if "dataset" in it.values}
     return pool(
         Workplace(
             jobs=min(jobs, len(missing)),
             directory=stage.room,
             address=cluster,
-            dataset=max(datasets, default=""),
+            dataset=max(str(it.values.get("dataset", "")) for it in missing),
         )
     )
 
