@@ -248,7 +248,7 @@ class Fleet:
         while self.told.empty():  # not subscribed yet
             self.client.log_event(self.topic, {})
             time.sleep(0.01)
-        client, expected = os.getpid(), None
+        client, expected = os.getpid(), {}
         if self.settings.address:
             dataset = self.settings.dataset
             client, expected = 0, {**worker.fingerprint(dataset), "dataset": dataset}

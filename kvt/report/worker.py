@@ -125,24 +125,23 @@ def _decides(variable: str) -> bool:
 class Prepared(WorkerPlugin):  # type: ignore[misc]
     """Makes each worker ready, those too that come later, and tells the client.
 
-    `client` is the process to which workers of this machine are tied. Other workers
-    have to be as `expected`.
+    `client` is the process to which workers of this machine are tied; 0 for workers
+    elsewhere, which have to be as `expected`.
     """
 
-    def __init__(self, topic: str, client: int = 0, expected: Any = None) -> None:
+    def __init__(self, topic: str, client: int, expected: Mapping[str, Any]) -> None:
         self.name, self.topic = topic, topic
         self.client, self.expected = client, expected
 
     async def setup(self, worker: Worker) -> None:
         """Tie the worker to its client, or compare it with what the client expects."""
-        found = {"pid": os.getpid(), "differs": []}
+        differs = []
         if self.client:
             _tie(self.client)
-        if self.expected is not None:
-            found["differs"] = await asyncio.to_thread(differences, self.expected)
-        found |= await asyncio.to_thread(facts)
-        told = {"kind": "worker", "address": worker.address, **found}
-        worker.log_event(self.topic, told)
+        else:
+            differs = await asyncio.to_thread(differences, self.expected)
+        told = {"kind": "worker", "address": worker.address, "differs": differs}
+        worker.log_event(self.topic, told | facts())
 
 
 def _tie(client: int) -> None:
@@ -164,9 +163,10 @@ def _tie(client: int) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-def facts() -> dict[str, str]:
-    """Return what to tell about this worker: host, processor, versions."""
+def facts() -> dict[str, Any]:
+    """Return what to tell about this worker: process, host, processor, versions."""
     return {
+        "pid": os.getpid(),
         "host": socket.gethostname(),
         "processor": provenance.processor(),
         "threads": str(provenance.threads()),
