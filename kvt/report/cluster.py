@@ -166,9 +166,6 @@ def _local(settings: Workplace, stack: ExitStack) -> Client:
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """Start threads and processes that leave signals to the main thread."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     # A process of Python's, which would print what Dask's processes leave if they are
     # killed. Starting it unblocks two of the signals, so it is started now.

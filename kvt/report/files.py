@@ -2,15 +2,11 @@
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # Windows: commands do not notice each other
-    fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".kvt-"
 LOCK = "lock"
@@ -71,9 +67,7 @@ def _entered(place: Path, waits: bool = False) -> Iterator[None]:
             place.mkdir(exist_ok=True)
             try:
                 file = stack.enter_context(path.open("a"))
-                if fcntl:
-                    flags = fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB)
-                    fcntl.flock(file, flags)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     break
             except FileNotFoundError:

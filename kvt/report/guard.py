@@ -9,6 +9,7 @@ process that leaves its group.
 
 import contextlib
 import errno
+import resource
 import shutil
 import signal
 import subprocess
@@ -22,20 +23,11 @@ from typing import Any
 
 import psutil
 
-try:
-    import resource
-except ImportError:  # Windows: no such limits
-    resource = None  # type: ignore[assignment]
-
 MARK = "KVT_RUN"  # the variable that marks a run's processes: its directory
 SECONDS = 5.0  # for marked processes to end
 FEWEST_FILES, FILES = 256, 4096  # that must, and that may be open in a process at once
-# That ask to end; Windows lacks the last two.
-SIGNALS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
-    if hasattr(signal, name)
-]
+# That ask to end.
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT]
 
 
 class Guard:
@@ -84,14 +76,13 @@ def allow_open_files() -> None:
     A kernel that meets the limit halfway waits for a minute, or fails in words of
     ZeroMQ. OSError (EMFILE) if no more than a few are allowed.
     """
-    if resource:
-        limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        allowed = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
-        if allowed < FEWEST_FILES:
-            why = f"{allowed} open files are allowed, {FEWEST_FILES} are needed"
-            raise OSError(errno.EMFILE, why, "the limit of this shell")
-        if limit != resource.RLIM_INFINITY and limit < allowed:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = FILES if most == resource.RLIM_INFINITY else min(most, FILES)
+    if allowed < FEWEST_FILES:
+        why = f"{allowed} open files are allowed, {FEWEST_FILES} are needed"
+        raise OSError(errno.EMFILE, why, "the limit of this shell")
+    if limit != resource.RLIM_INFINITY and limit < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
 
 
 @contextlib.contextmanager
@@ -104,7 +95,7 @@ def on_signals(handler: Callable[[int, Any], Any] | signal.Handlers) -> Iterator
     before = {
         each: signal.signal(each, handler)
         for each in SIGNALS
-        if each.name != "SIGHUP" or signal.getsignal(each) is not signal.SIG_IGN
+        if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN
     }
     try:
         yield

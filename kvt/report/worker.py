@@ -156,11 +156,10 @@ def _tie(client: int) -> None:
         ctypes.CDLL(None).prctl(PDEATHSIG, signal.SIGKILL)
     if os.getppid() != client:
         os._exit(1)
-    with suppress(AttributeError, PermissionError):  # on Windows; leads a session
+    with suppress(PermissionError):  # it leads a session already
         os.setsid()
     signal.signal(signal.SIGINT, lambda *_: None)  # and kernels get the default
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
 def facts() -> dict[str, Any]:
