@@ -42,11 +42,8 @@ class Overview(progress.Progress):
         for name, count in cells.items():
             self.add_task(name, start=False, total=count, state="waits")
 
-    def tell(self, name: str, state: str) -> float:
-        """Show that a notebook "starts", begins a "cell", or has ended in a state.
-
-        Returns the notebook's seconds, which its end stops.
-        """
+    def tell(self, name: str, state: str) -> None:
+        """Show that a notebook "starts", begins a "cell", or has ended in a state."""
         task = next(task for task in self.tasks if task.description == name)
         if state == "starts":
             self.start_task(task.id)
@@ -62,4 +59,3 @@ class Overview(progress.Progress):
                 line = f"{name}: {told.get(state, state)}"
                 print(line, file=self.console.file, flush=True)
         self.update(task.id, state=state)
-        return task.elapsed or 0.0

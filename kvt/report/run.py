@@ -14,7 +14,7 @@ from kvt.report.plan import Chapter
 
 if TYPE_CHECKING:
     from kvt.report.cluster import Event, Run
-    from kvt.report.worker import Task
+    from kvt.report.worker import Ended, Task
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ def run(
             # The longest of the last run goes first, so that no core waits at the end.
             missing.sort(key=stage.length, reverse=True)
             for event in work([_task(it, stage) for it in missing]) if work else ():
-                seconds = overview.tell(event.name, event.kind)
+                overview.tell(event.name, event.kind)
                 if event.kind == "failed":
                     problems.append(_problem(group[event.name], event, stage))
-                elif event.kind == "done":
+                elif event.kind == "done" and event.ended:
                     chapter, key = group[event.name], keys[event.name]
-                    ran[event.name] = _collect(chapter, key, event, seconds, stage)
+                    ran[event.name] = _collect(chapter, key, event.ended, stage)
             if problems:
                 raise ExecutionError("\n".join(problems))
             stage.keys.update(keys)
@@ -141,22 +141,19 @@ def _restore(chapter: Chapter, key: str, stage: Stage) -> NotebookNode | None:
     return _keep(chapter, notebook, cached.files, stage)
 
 
-def _collect(
-    chapter: Chapter, key: str, event: "Event", seconds: float, stage: Stage
-) -> NotebookNode:
+def _collect(chapter: Chapter, key: str, ended: "Ended", stage: Stage) -> NotebookNode:
     """Put what a chapter left into the report, and into the cache.
 
     Not cached if the report would reject it, if its inputs changed during the run, or
     if it ran on a machine that may round differently.
     """
-    assert event.ended
-    unchanged = key == stage.key(chapter) and event.ended.machine == cache.machine()
-    notebook = notebooks.loads(event.ended.notebook)
-    _keep(chapter, notebook, event.ended.files, stage)
+    unchanged = key == stage.key(chapter) and ended.machine == cache.machine()
+    notebook = notebooks.loads(ended.notebook)
+    _keep(chapter, notebook, ended.files, stage)
     noisy = any(map(notebooks.noise, notebooks.code_cells(notebook)))
     if unchanged and not noisy:
         try:
-            entry = cache.Cached(notebook, event.ended.files, seconds)
+            entry = cache.Cached(notebook, ended.files, ended.seconds)
             cache.store(stage.cache, chapter.name, key, entry)
         except OSError as problem:
             print(f"{chapter.path.name} is not cached: {problem}")
