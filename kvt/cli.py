@@ -84,16 +84,15 @@ def _interrupt(number: int, _: object) -> NoReturn:
     raise KeyboardInterrupt(number)
 
 
-def report(
-    *, notebooks: Path | None, parameters: Pairs, pdf: bool, **options: Any
-) -> int:
+def report(*, parameters: Pairs, pdf: bool, **options: Any) -> int:
     """Run all notebooks and write the report."""
     from kvt.compare.results import NOTEBOOKS
-    from kvt.report.build import PDF, build
+    from kvt.report.build import CACHE, PDF, build
     from kvt.report.pdf import find_browser
 
     page = build(
-        notebooks or NOTEBOOKS,
+        options.pop("notebooks") or NOTEBOOKS,
+        cache=options.pop("cache") or CACHE,
         parameters=dict(parameters),
         print_with=find_browser() if pdf else None,
         **options,
@@ -129,7 +128,6 @@ def sweep(
     notebook: Path,
     parameters: Pairs,
     file: Path | None,
-    zipped: bool,
     output: Path | None,
     **options: Any,
 ) -> int:
@@ -139,6 +137,7 @@ def sweep(
     from kvt.report.sweep import Sweep
 
     chapter = read_one(notebook)
+    zipped = options.pop("zip")
     runs = grid.runs(parameters, file, chapter.parameters, zipped=zipped)
     output = output or Path("sweeps", notebook.stem)
     went_well = Sweep(chapter, runs, output, **options).run()
@@ -233,12 +232,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--cluster", default="", metavar="ADDRESS", help=CLUSTER)
     add("--force", action="store_true", help="run unchanged notebooks again, too")
     add("--timeout", **seconds, help="for each cell (default: 3600)")
-    add(
-        "--cache",
-        **directory,
-        default=argparse.SUPPRESS,
-        help="finished runs (default: build/cache beside kvt)",
-    )
+    add("--cache", **directory, help="finished runs (default: build/cache beside kvt)")
     add("--notebooks", **directory, help="of 01_name.ipynb etc. (default: kvt's own)")
     add("--output", **directory, default=Path("reports"), help="default: reports")
 
@@ -253,12 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     values: dict[str, Any] = pairs | {"metavar": ("NAME", "VALUES")}
     add("-p", "--parameter", **values, help="such as 0.01,0.1 or 0..9")
     add("--file", type=_path, help="a table of runs, .csv or .json")
-    add(
-        "--zip",
-        dest="zipped",
-        action="store_true",
-        help="pair the lists; do not combine them",
-    )
+    add("--zip", action="store_true", help="pair the lists; do not combine them")
     add("--keep", choices=("failed", "all", "none"), default="failed", help=KEEP)
     add("--jobs", type=_count, help="runs at once (default: one per core)")
     add("--cluster", default="", metavar="ADDRESS", help=CLUSTER)
