@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,10 @@ def path() -> Path:
 
 def changed() -> dict[str, Any]:
     """Return the settings of Keras's file that are not Keras's defaults."""
-    try:
+    with suppress(OSError, ValueError, AttributeError):  # Keras ignores such a file
         settings = json.loads(path().read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # Keras ignores it too
-        settings = None
-    own = settings if isinstance(settings, dict) else {}
-    return {k: v for k, v in own.items() if v != DEFAULTS.get(k)}
+        return {k: v for k, v in settings.items() if v != DEFAULTS.get(k)}
+    return {}
 
 
 def check() -> None:

@@ -10,7 +10,7 @@ import functools
 import importlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from kvt.compare import results
 from kvt.report import cache, files, keras_settings, notebooks, sweep_page
 from kvt.report.grid import Values
-from kvt.report.parameters import Value
 from kvt.report.plan import WRITES, Chapter
 from kvt.report.provenance import threads
 
@@ -200,7 +199,7 @@ class Sweep:
                 document = results.read(self.output / "results" / f"{name}.json")
             rows.append(sweep_page.row(name, run, self._defaults | values, document))
         _write_tables(self.output, rows, room)
-        page = sweep_page.page(self.chapter.name, rows, varied=_varied(names.values()))
+        page = sweep_page.page(self.chapter.name, rows, varied=_varied(self.grid))
         files.replace(self.output / "index.html", page.encode(), room)
         return all(row["status"] == "finished" for row in rows)
 
@@ -236,13 +235,10 @@ class _Told(Progress):
             print(line, flush=True)
 
 
-def _varied(grid: Iterable[Values]) -> list[str]:
+def _varied(grid: Sequence[Values]) -> list[str]:
     """Return the parameters that have more than one value."""
-    seen: dict[str, set[Value]] = {}
-    for values in grid:
-        for name, value in values.items():
-            seen.setdefault(name, set()).add(value)
-    return [name for name, found in seen.items() if len(found) > 1]
+    names = dict.fromkeys(name for values in grid for name in values)
+    return [name for name in names if len({it[name] for it in grid if name in it}) > 1]
 
 
 def _write_tables(output: Path, rows: Sequence[Mapping[str, Any]], room: Path) -> None:
