@@ -69,12 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(problem: Exception) -> str:
-    """Return an error's message; one of the operating system gets path and fix."""
-    if not isinstance(problem, OSError) or not problem.errno:
-        return str(problem)
-    path = problem.filename2 or problem.filename or "the current directory"
-    fix = FIXES.get(problem.errno, "try again, or name another place")
-    return f"{path}: {problem.strerror}; {fix}"
+    """Return an error's message; a line longer than a screen loses its middle."""
+    text = str(problem)
+    if isinstance(problem, OSError) and problem.errno:
+        path = problem.filename2 or problem.filename or "the current directory"
+        fix = FIXES.get(problem.errno, "try again, or name another place")
+        text = f"{path}: {problem.strerror}; {fix}"
+    return "\n".join(
+        line if len(line) <= 1_000 else f"{line[:600]}…{line[-300:]}"
+        for line in text.splitlines()
+    )
 
 
 def _interrupt(number: int, _: object) -> NoReturn:
