@@ -9,8 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from typing import Any, Literal
 
-from numpy.typing import NDArray
-
+from kvt.data import Array
 from kvt.training import loop
 from kvt.training.callbacks import Recorder, SetWeights, Weights
 
@@ -32,8 +31,8 @@ class Stopwatch:
     An epoch is the first whole batches, as many as the limit says or as there are.
     """
 
-    x: NDArray[Any]  # the examples to train on, (n, …)
-    y: NDArray[Any]  # their targets, (n, …)
+    x: Array  # the examples to train on, (n, …)
+    y: Array  # their targets, (n, …)
     _: KW_ONLY
     batch_size: int
     initial_weights: Weights  # in the model's order

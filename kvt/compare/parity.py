@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from kvt.data import Array
 from kvt.training.callbacks import Recorder
 
-Array = NDArray[Any]
 Weights = Sequence[Array]
 
 

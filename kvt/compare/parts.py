@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvt import data
+from kvt.data import Array
 from kvt.data.quietly import quiet
 
 with quiet():
     import tensorflow as tf
 
-Array = NDArray[Any]
 Rows = NDArray[np.int64]
 Weights = list[Array]
 Metrics = dict[str, float]

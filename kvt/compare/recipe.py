@@ -13,7 +13,8 @@ import numpy as np
 
 from kvt import data
 from kvt.compare import parts
-from kvt.compare.parts import Array, Metrics, Rows, Tensor, Weights
+from kvt.compare.parts import Metrics, Rows, Tensor, Weights
+from kvt.data import Array
 from kvt.data.quietly import quiet, without_warnings
 from kvt.training import History
 

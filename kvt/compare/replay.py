@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf1
-from numpy.typing import NDArray
 
 from kvt import data as datasets
-from kvt.data import Data
+from kvt.data import Array, Data
 from kvt.training import Mean, evaluate
 
-Array = NDArray[Any]
 Metrics = dict[str, float]
 Random = np.random.Generator
 Step = Callable[..., Metrics]
