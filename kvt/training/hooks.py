@@ -40,7 +40,6 @@ class CallbackList:
 
     def __init__(self, given: Any, model: Any = None) -> None:
         self.callbacks = list(flattened(given))
-        self.methods: dict[str, list[Any]] = {}  # of a hook
         self.model: Any = TrainingState() if model is None else model
         for number, callback in enumerate(self.callbacks):
             reject_incomplete(callback, f"callbacks[{number}]")
@@ -58,27 +57,13 @@ class CallbackList:
         self, hook: str, *number: int, logs: Mapping[str, Any] | None = None
     ) -> None:
         """Call a hook of every callback; all share one dict, sorted as Keras sorts."""
-        methods = self.methods.get(hook)
-        if methods is None:
-            methods = self.methods[hook] = list(self.overridden(hook))
-        if not methods:
-            return
         shared = dict(sorted((logs or {}).items()))
-        for method in methods:
+        for callback in self.callbacks:
+            method = getattr(callback, hook)
             if "batch" in hook:
                 method(*number, logs=shared)
             else:
                 method(*number, shared)
-
-    def overridden(self, hook: str) -> Iterator[Any]:
-        """Yield the hook of each callback, without those that do nothing."""
-        old_name = hook.replace("train_batch", "batch")  # called by the new one
-        for callback in self.callbacks:
-            nothing = [getattr(Callback, name) for name in (hook, old_name)]
-            names = (hook, old_name) if isinstance(callback, Callback) else ()
-            methods = [getattr(getattr(callback, n), "__func__", None) for n in names]
-            if methods != nothing:
-                yield getattr(callback, hook)
 
     def add_history(self) -> History:
         """Return the History among the callbacks; add one at the end if there is none.
