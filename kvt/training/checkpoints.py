@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import os
+import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -265,9 +266,8 @@ def _try_to_write(directory: Path) -> None:
     """Create the directory and a file in it, before a long training starts."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / ".probe"
-        probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)  # another process may be faster
+        with tempfile.TemporaryFile(dir=directory):
+            pass
     except OSError as problem:
         raise OSError(
             f"cannot save checkpoints in {directory}: {problem.strerror}; it must be a "
