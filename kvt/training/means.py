@@ -146,12 +146,11 @@ def examples_in(x: Any) -> int:
 
     A dict, tuple or list of arrays is several inputs, a list of numbers is one.
     """
-    while not hasattr(x, "shape") and isinstance(x, Mapping | tuple | list):
-        inputs = [x[name] for name in sorted(x)] if isinstance(x, Mapping) else x
-        inputs = [each for each in inputs if each is not None]
-        if not inputs or not (
-            hasattr(inputs[0], "shape") or isinstance(inputs[0], Mapping | tuple | list)
-        ):
-            return len(inputs)
-        x = inputs[0]
-    return int(x.shape[0]) if hasattr(x, "shape") else len(x)
+    if hasattr(x, "shape"):
+        return int(x.shape[0])
+    inputs = [x[name] for name in sorted(x)] if isinstance(x, Mapping) else x
+    inputs = [each for each in inputs if each is not None]
+    nested = inputs and isinstance(inputs[0], Mapping | tuple | list)
+    if nested or (inputs and hasattr(inputs[0], "shape")):
+        return examples_in(inputs[0])
+    return len(inputs)

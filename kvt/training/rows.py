@@ -5,7 +5,7 @@ for a model with several inputs or outputs. A list becomes a tuple, as in Keras.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,18 +26,11 @@ def map_leaves(function: Callable[[Any, str], Any], part: Any, name: str = "") -
     return function(part, name)
 
 
-def leaves(part: Any) -> Iterator[Any]:
-    """Yield the arrays of a part, one after the other."""
-    if isinstance(part, dict | tuple | list):
-        for each in part.values() if isinstance(part, dict) else part:
-            yield from leaves(each)
-    else:
-        yield part
-
-
 def length(rows: Rows) -> int:
     """Return the number of examples."""
-    return len(next(leaves(rows)))
+    lengths: list[int] = []
+    map_leaves(lambda array, _: lengths.append(len(array)), rows)
+    return lengths[0]
 
 
 def take(part: Any, index: Array | slice) -> Any:
