@@ -88,21 +88,6 @@
     return new Response(stream.pipeThrough(new DecompressionStream("gzip"))).json();
   }
 
-  const DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-
-  function places(packed) {
-    const found = [];
-    let place = -1;
-    for (const digit of packed) {
-      const step = DIGITS.indexOf(digit);
-      place += step;
-      if (step === DIGITS.length - 1) continue; // the next digit is added to it
-      place += 1;
-      found.push(place);
-    }
-    return found;
-  }
-
   const words = (text) => text.toLowerCase().match(WORD) ?? [];
 
   // Returns words and the words in them: bias_add is also found by add.
@@ -113,7 +98,7 @@
   }
 
   async function load() {
-    const { files, parts, words: known, places: packed } = await unpacked(
+    const { files, parts, words: known, places } = await unpacked(
       find("#search-index").content.textContent,
     );
     const documents = parts.map(([file, level, target, heading], number) => ({
@@ -123,7 +108,9 @@
       path: path(parts, number),
     }));
     known.forEach((word, index) => {
-      for (const place of places(packed[index])) documents[place].words.push(word);
+      if (LEFT_OUT.has(word)) return;
+      let place = 0;
+      for (const step of places[index]) documents[(place += step)].words.push(word);
     });
     for (const one of documents) one.words = one.words.join(" ");
     const engine = new MiniSearch({
