@@ -68,15 +68,26 @@ def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
 
 
 def link_lines(
-    highlighted: str, ideas: Mapping[int, Idea], dialect: str, taken: set[str]
+    highlighted: str,
+    ideas: Mapping[int, Idea],
+    dialect: str,
+    taken: set[str],
+    *,
+    every: bool = False,
 ) -> str:
     """Add a badge to each marked line of highlighted code; `ideas` is by line index.
 
     A badge contains no text, which would be copied. A dialect's first line of an idea
-    gets an id, which is added to the `taken` ones.
+    gets an id, which is added to the `taken` ones. With `every`, lines without a mark
+    are elements, too, so that they can be exchanged.
     """
-    lines = highlighted.split("\n")
-    for index, idea in ideas.items():
+    shown = ""
+    for index, line in enumerate(highlighted.removesuffix("\n").split("\n")):
+        if index not in ideas:
+            kind = "line" if line else "line blank"
+            shown += f'<span class="{kind}">{line}\n</span>' if every else f"{line}\n"
+            continue
+        idea = ideas[index]
         own = idea.line(dialect)
         first = "" if own in taken else f' id="{own}"'
         taken.add(own)
@@ -86,8 +97,7 @@ def link_lines(
             f'data-name="{name}" aria-label="{idea.number}: {name}"></a>'
         )
         # The newline goes inside: after a block element it would leave a gap.
-        lines[index] = (
-            f'<span class="line"{first} data-idea="{idea.key}">{lines[index]}{badge}\n'
-            f"</span>"
+        shown += (
+            f'<span class="line"{first} data-idea="{idea.key}">{line}{badge}\n</span>'
         )
-    return re.sub(r"(\n</span>)\n", r"\1", "\n".join(lines))
+    return shown

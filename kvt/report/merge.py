@@ -17,8 +17,8 @@ from kvt.report.plan import READS, Chapter
 
 # Consecutive cells, and the row of dialects that follows them, by dialect.
 Block = tuple[list[NotebookNode], dict[str, NotebookNode]]
-# The section's table shows the parameters, the first screen what is tagged `start`.
-UNSEEN = {"parameters", "injected-parameters", "start"}
+UNSEEN = {"parameters", "injected-parameters"}  # the section's table shows them
+START = "start"  # tags the cells of the first screen, and begins their ids
 # The models' numbers, in reading order: one in full, then what differs in the others.
 MODELS = ("03", "01", "02", "04")
 
@@ -31,6 +31,7 @@ class RenderError(ValueError):
 class Section:
     """A chapter in a page: its id, its cells in blocks, its notebook to download.
 
+    `start` are the cells that the report's first screen shows instead.
     `checks` are cells that neither explain nor show anything: they check parameters.
     `open_folds` is the number of folded parts that reach the section's end.
     """
@@ -38,6 +39,7 @@ class Section:
     id: str
     chapter: Chapter
     blocks: list[Block]
+    start: list[NotebookNode]
     checks: list[NotebookNode]
     open_folds: int
     command: str
@@ -77,10 +79,13 @@ def _section(chapter: Chapter) -> Section:
     own, download = section_id(chapter.name), notebooks.dumps(chapter.notebook)
     try:
         all_ = _cells(chapter)
-        link_marks(all_, own)
-        checks = [cell for cell in all_ if _is_check(cell)]
-        cells = [cell for cell in all_ if not _is_check(cell)]
-        more = checks, folds.fold(cells), command(chapter), packed(download)
+        start = [cell for cell in all_ if START in tags(cell)]
+        _link_marks(start, START)
+        shown = [cell for cell in all_ if START not in tags(cell)]
+        _link_marks(shown, own)
+        checks = [cell for cell in shown if _is_check(cell)]
+        cells = [cell for cell in shown if not _is_check(cell)]
+        more = start, checks, folds.fold(cells), command(chapter), packed(download)
         return Section(own, chapter, _blocks(cells), *more)
     except ValueError as problem:
         raise RenderError(f"{chapter.path.name}: {problem}") from None
@@ -104,7 +109,7 @@ def _cells(chapter: Chapter) -> list[NotebookNode]:
     cells = copy.deepcopy(shown)
     for cell in cells:
         if cell.cell_type == "code":
-            prepare(cell, chapter)
+            _prepare(cell, chapter)
     if sum("program" in cell.metadata for cell in cells) > 1:
         raise ValueError(
             f"more than one cell is tagged 'program'; tag one, which the page offers "
@@ -119,7 +124,7 @@ def _is_check(cell: NotebookNode) -> bool:
     return cell.cell_type == "code" and own and not cell.outputs
 
 
-def prepare(cell: NotebookNode, chapter: Chapter) -> None:
+def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
     """Note in a code cell's metadata what the template shows of it, and how."""
     if noise := notebooks.noise(cell):
         raise ValueError(f"cell {cell.source.strip().splitlines()[0]!r}: {noise}")
@@ -135,7 +140,7 @@ def prepare(cell: NotebookNode, chapter: Chapter) -> None:
         cell["source"] = re.sub(rf"\A# {DIALECTS[dialect]} ·.*\n+", "", cell.source)
 
 
-def link_marks(cells: list[NotebookNode], section: str) -> None:
+def _link_marks(cells: list[NotebookNode], section: str) -> None:
     """Take the marks out of a chapter's code, and note which lines had them."""
     names: dict[int, str] = {}
     for cell in cells:

@@ -155,10 +155,10 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
 
         return filter_
 
-    def highlight(cell: NotebookNode) -> str:
+    def highlight(cell: NotebookNode, *, every: bool = False) -> str:
         code = highlight_python(cell.source)
-        dialect, ideas = cell.metadata.get("dialect"), cell.metadata.get("ideas")
-        return link_lines(code, ideas, dialect, lines) if ideas else code
+        dialect, ideas = cell.metadata.get("dialect", ""), cell.metadata.get("ideas")
+        return link_lines(code, ideas or {}, dialect, lines, every=every)
 
     @pass_context
     def figure_number(context: Context, _: NotebookNode) -> str:
@@ -177,7 +177,6 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
         "highlight_cell": highlight,
         "figure_number": figure_number,
         "address": address,
-        "lines": start.lines,
         "filter_data_type": lambda data: [outputs.kind(data)],
         "lacking": outputs.lacking,
         "alternative": outputs.alternative,

@@ -4,19 +4,15 @@ Its cells are tagged `start`: the pair in the notebook of a model, the rest in t
 comparison. Their sections leave them out.
 """
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kvt.report.markdown import highlight_python
-from kvt.report.marks import Idea, link_lines
-from kvt.report.merge import RenderError, Section, link_marks, prepare
-from kvt.report.notebooks import NotebookNode, tags
+from kvt.report.merge import Section
 from kvt.show.opening import mimetype
 
-ID = "start"
 # A panel of a figure, in its own units: they are CSS pixels on a wide screen.
 WIDTH, HEIGHT = 230, 96
 LEFT, RIGHT, TOP, BOTTOM = 6, 172, 8, 78  # of the place for lines
@@ -38,137 +34,73 @@ class Panel:
     words: str  # the panel, as text
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A cause: the line that it changes, and three panels of a figure."""
+def gather(sections: Sequence[Section]) -> dict[str, Any] | None:
+    """Return what the template shows first, or None if no notebook has cells for it.
 
-    name: str
-    finding: str
-    changes: list[tuple[str, str]]  # highlighted lines, before and after
-    panels: list[Panel]
-
-
-@dataclass(frozen=True)
-class Start:
-    """What the first screen shows, for its template."""
-
-    of_pair: Section
-    title: str
-    lead: str
-    ideas: list[Idea]
-    before: list[NotebookNode]  # code that both sides need
-    panes: dict[str, NotebookNode]  # by dialect
-    proof: Mapping[str, Any]
-    of_rest: Section
-    prose: list[str]  # before the causes, and after them
-    causes: list[Broken]
-    places: Mapping[str, int]  # in each panel
-
-
-def gather(sections: Sequence[Section]) -> Start | None:
-    """Return the first screen, or None if no notebook has cells for it.
-
-    Raises RenderError for marks that do not fit.
+    They are the section of the pair with the proof's data, the section of the rest, the
+    causes with their changed lines and panels, and the places in each panel.
     """
-    found = [(it, _own(it)) for it in sections]
-    pairs = [it for it in found if _data(it[1], "proof") is not None]
-    rests = [it for it in found if _data(it[1], "broken") is not None]
-    if not pairs or not rests:
+    pair, proof = _found(sections, "proof")
+    rest, measured = _found(sections, "broken")
+    if not pair or not rest:
         return None
-    (of_pair, cells), (of_rest, rest) = pairs[0], rests[0]
-    try:
-        for cell in cells:
-            if cell.cell_type == "code":
-                prepare(cell, of_pair.chapter)
-        link_marks(cells, ID)
-    except ValueError as problem:
-        raise RenderError(f"{of_pair.chapter.path.name}: {problem}") from None
-    title, _, lead = cells[0].source.partition("\n")
-    return Start(
-        of_pair,
-        title.lstrip("# "),
-        lead.strip(),
-        next(cell.metadata["ideas"] for cell in cells if "legend" in tags(cell)),
-        [cell for cell in cells if "setup" in tags(cell)],
-        {it.metadata.dialect: it for it in cells if "dialect" in it.metadata},
-        _data(cells, "proof"),
-        of_rest,
-        [cell.source for cell in rest if cell.cell_type == "markdown"],
-        _causes(_data(rest, "broken")),
-        PLACES,
-    )
+    causes: list[dict[str, Any]] = []
+    if measured:  # before the first cause nothing is broken
+        causes.append({"name": "", "panels": _panels(measured[0], "keras")})
+    for cause in measured:
+        old, new = (_highlighted(cause[name]) for name in ("line", "instead"))
+        changes = list(zip(old, new, strict=True))
+        panels = _panels(cause, "changed")
+        causes.append({**cause, "changes": changes, "panels": panels})
+    found = {"pair": pair, "proof": proof, "rest": rest, "causes": causes}
+    return {**found, "places": PLACES}
 
 
-def lines(cell: NotebookNode) -> str:
-    """Return a pane's code, each line in an element, so that it can be exchanged."""
-    ideas, taken = cell.metadata.get("ideas", {}), set[str]()
-    shown = []
-    for index, line in enumerate(_highlighted(cell.source)):
-        idea = {0: ideas[index]} if index in ideas else {}
-        linked = link_lines(line, idea, cell.metadata.dialect, taken)
-        kind = "line" if line else "line blank"
-        shown.append(linked if idea else f'<span class="{kind}">{line}\n</span>')
-    return "".join(shown)
+def _found(sections: Sequence[Section], kind: str) -> tuple[Section | None, Any]:
+    """Return the first section with such data for the first screen, and the data."""
+    for section in sections:
+        for cell in section.start:
+            for output in cell.get("outputs", []):
+                if mimetype(kind) in output.get("data", {}):
+                    return section, output.data[mimetype(kind)]
+    return None, None
 
 
 def _highlighted(source: str) -> list[str]:
     return highlight_python(source.strip()).rstrip("\n").split("\n")
 
 
-def _own(section: Section) -> list[NotebookNode]:
-    cells = section.chapter.notebook.cells
-    return [copy.deepcopy(cell) for cell in cells if "start" in tags(cell)]
-
-
-def _data(cells: Sequence[NotebookNode], kind: str) -> Any:
-    """Return what a cell's output holds for the first screen, or None."""
-    outputs = [it.get("data", {}) for cell in cells for it in cell.get("outputs", [])]
-    return next((it[mimetype(kind)] for it in outputs if mimetype(kind) in it), None)
-
-
-def _causes(measured: Sequence[Mapping[str, Any]]) -> list[Broken]:
-    """Return the causes, and before them the first pair, equal: nothing is broken."""
-    nothing = {"name": "", "finding": "", "line": "", "instead": ""}
-    equal = [
-        cause
-        | nothing
-        | {"identical": [cause["weights"]] * len(cause["identical"])}
-        | {f"changed_{it}": cause[f"keras_{it}"] for it in ("loss", "accuracy")}
-        for cause in map(dict, measured[:1])
-    ]
-    return [_broken(cause) for cause in (*equal, *measured)]
-
-
-def _broken(cause: Mapping[str, Any]) -> Broken:
-    old, new = (_highlighted(cause[name]) for name in ("line", "instead"))
+def _panels(cause: Mapping[str, Any], other: str) -> list[Panel]:
+    """Draw Keras and the other side: "changed", or "keras" where the two are equal."""
     count, identical = cause["weights"], cause["identical"]
-    both = {"keras": [count] * len(identical), "changed": identical}
+    equal = [count] * len(identical)
+    both = {"keras": equal, "changed": identical if other == "changed" else equal}
     panels = [_panel(f"Identical weights, of {count:,}", both, count)]
     for name, highest in (("loss", 0.0), ("accuracy", 1.0)):
-        sides = {it: [None, *cause[f"{it}_{name}"]] for it in ("keras", "changed")}
+        keras, changed = (cause[f"{side}_{name}"] for side in ("keras", other))
+        sides = {"keras": [None, *keras], "changed": [None, *changed]}
         panels.append(_panel(name.capitalize(), sides, highest))
-    changes = list(zip(old, new, strict=True))
-    return Broken(cause["name"], cause["finding"], changes, panels)
+    return panels
 
 
 def _panel(title: str, sides: Mapping[str, Values], highest: float) -> Panel:
     """Draw both sides, from before the first epoch; None has no point."""
     known = [value for side in sides.values() for value in side if value is not None]
     highest = max([highest, *known]) or 1.0
+
+    def height(value: float) -> float:
+        return BOTTOM - (BOTTOM - TOP) * value / highest
+
     points, ends = {}, {}
     for side, values in sides.items():
-        heights = [
-            it if it is None else BOTTOM - (BOTTOM - TOP) * it / highest
-            for it in values
-        ]
         step = (RIGHT - LEFT) / (len(values) - 1)
         points[side] = " ".join(
-            f"{LEFT + step * epoch:.1f},{y:.1f}"
-            for epoch, y in enumerate(heights)
-            if y is not None
+            f"{LEFT + step * epoch:.1f},{height(value):.1f}"
+            for epoch, value in enumerate(values)
+            if value is not None
         )
-        last = heights[-1]
-        ends[side] = (TOP if last is None else last, _text(values[-1]))
+        last = values[-1]
+        ends[side] = (TOP if last is None else height(last), _text(last))
     words = f"{title}: Keras {ends['keras'][1]}, changed {ends['changed'][1]}"
     words += ", after the last epoch"
     return Panel(title, len(sides["keras"]) - 1, points, _labels(ends), words)

@@ -8,7 +8,7 @@ import pytest
 from kvt.report.merge import RenderError, merge
 from kvt.report.parameters import Parameter
 from kvt.report.plan import Chapter
-from kvt.report.start import APART, BOTTOM, TOP, Start, gather, lines
+from kvt.report.start import APART, BOTTOM, TOP, gather
 from kvt.show.opening import mimetype
 from tests.report.pages import book, code, executed, markdown
 
@@ -60,10 +60,11 @@ def chapters(*causes: dict[str, Any], keras: str = KERAS) -> list[Chapter]:
     ]
 
 
-def start(*causes: dict[str, Any]) -> Start:
-    found = gather(merge(chapters(*causes)))
+def causes(*measured: dict[str, Any]) -> list[dict[str, Any]]:
+    found = gather(merge(chapters(*measured)))
     assert found is not None
-    return found
+    causes: list[dict[str, Any]] = found["causes"]
+    return causes
 
 
 def test_the_first_screen_has_the_pair_the_proof_and_the_ways_on() -> None:
@@ -112,7 +113,9 @@ def test_marks_of_the_pair_are_checked() -> None:
 
 
 def test_each_line_of_a_pane_can_be_exchanged() -> None:
-    markup = lines(start().panes["tf2"])
+    index = book(*chapters())["index.html"]
+    markup = index.split('<div class="dialect tf2">')[1]
+    markup = markup.partition("<code>")[2].partition("</code>")[0]
     found = re.findall(r'<span class="line".*?\n</span>', markup, re.DOTALL)
     assert "".join(found) == markup
     texts = [re.sub(r"<[^>]*>", "", line).rstrip() for line in found]
@@ -120,14 +123,14 @@ def test_each_line_of_a_pane_can_be_exchanged() -> None:
 
 
 def test_before_the_causes_both_sides_are_equal() -> None:
-    nothing, cause = start(CAUSE).causes
-    assert nothing.name == ""
-    count, loss, accuracy = nothing.panels
+    nothing, cause = causes(CAUSE)
+    assert nothing["name"] == ""
+    count, loss, accuracy = nothing["panels"]
     assert {point.split(",")[1] for point in count.lines["changed"].split()} == {"8.0"}
     for panel in (count, loss, accuracy):
         assert panel.lines["keras"] == panel.lines["changed"]
         assert list(panel.labels) == ["both"]
-    assert cause.changes == [
+    assert cause["changes"] == [
         (
             "loss = mean(a &lt; b)",
             "loss = total(a &lt; b)",
@@ -136,7 +139,7 @@ def test_before_the_causes_both_sides_are_equal() -> None:
 
 
 def test_a_panel_shows_counts_values_and_nan() -> None:
-    count, loss, accuracy = start(CAUSE).causes[1].panels
+    count, loss, accuracy = causes(CAUSE)[1]["panels"]
     heights = [float(it.split(",")[1]) for it in count.lines["changed"].split()]
     assert heights == [TOP, (TOP + BOTTOM) / 2, BOTTOM]
     words = "Identical weights, of 100: Keras 100, changed 0, after the last epoch"
@@ -149,13 +152,13 @@ def test_a_panel_shows_counts_values_and_nan() -> None:
 
 def test_losses_of_zero_are_drawn_at_the_bottom() -> None:
     zeros = {"keras_loss": [0.0], "changed_loss": [0.0]}
-    _, loss, _ = start({**CAUSE, **zeros}).causes[1].panels
+    _, loss, _ = causes({**CAUSE, **zeros})[1]["panels"]
     assert loss.labels == {"both": (BOTTOM, "0.000")}
 
 
 @pytest.mark.parametrize("last", [0.25, 0.2501, 0.26, 0.2, 0.0, 0.5, 300.0])
 def test_no_label_touches_another(last: float) -> None:
-    _, loss, _ = start({**CAUSE, "changed_loss": [0.5, last]}).causes[1].panels
+    _, loss, _ = causes({**CAUSE, "changed_loss": [0.5, last]})[1]["panels"]
     heights = [height for height, _ in loss.labels.values()]
     if len(heights) > 1:
         assert abs(heights[0] - heights[1]) >= APART - 0.1
