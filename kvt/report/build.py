@@ -13,13 +13,13 @@ import psutil
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import resolve
 from kvt.report import files, keras_settings, pdf
-from kvt.report.book import INDEX, names
+from kvt.report.book import INDEX, divide
 from kvt.report.cache import WRITTEN, check_directory
 from kvt.report.guard import on_signals
-from kvt.report.merge import check
+from kvt.report.merge import preview
 from kvt.report.plan import plan, read
 from kvt.report.provenance import gather, threads
-from kvt.report.render import Facts, pages, pages_of, single
+from kvt.report.render import pages, pages_of
 from kvt.report.run import Stage, run
 
 PDF = "kvt.pdf"
@@ -61,8 +61,7 @@ def build(
     kernel starts. ExecutionError, RenderError and PrintError keep the older report.
     """
     chapters = read(notebooks)
-    wanted = [INDEX] if single_file else names(chapters)
-    check(chapters)
+    wanted = [it.file for it in divide(preview(chapters), single_file=single_file)]
     target = output.resolve()
     check_directory(cache)
     if target.is_relative_to(cache.resolve()):
@@ -81,14 +80,15 @@ def build(
             (new / part).mkdir(parents=True)
         stage = Stage(room, new, target / FAILED, cache, force, timeout)
         executed = run(chapters, stage, jobs or threads(), cluster)
-        provenance = gather(notebooks, new / "results")
-        facts: Facts = {"reason": reason, "provenance": provenance}
-        whole = single(executed, **facts) if single_file or print_with else ""
-        made = {INDEX: whole} if single_file else pages(executed, **facts)
+        provenance = gather(notebooks, new / "results", reason)
+        made = pages(executed, provenance, single_file=single_file)
         for file, text in made.items():
             files.write(new / file, text.encode())
         if print_with:
-            pdf.write(whole, new / PDF, browser=print_with)
+            whole = (
+                made if single_file else pages(executed, provenance, single_file=True)
+            )
+            pdf.write(whole[INDEX], new / PDF, browser=print_with)
         with on_signals(signal.SIG_IGN):  # too late: the report is complete
             _replace(new, target, {*PARTS, PDF, FAILED, *_listed(target), *made})
             shutil.rmtree(room, ignore_errors=True)

@@ -46,6 +46,11 @@ class Section:
     download: str
 
     @property
+    def file(self) -> str:
+        """The name of its page, unless it is one of the sections of the first page."""
+        return f"{self.id}.html"
+
+    @property
     def title(self) -> str:
         """The notebook's title, without Markdown's marks."""
         first = str(self.chapter.notebook.cells[0].source).splitlines()[0]
@@ -61,18 +66,23 @@ def merge(chapters: Sequence[Chapter]) -> list[Section]:
     return [_section(chapter) for chapter in sorted(chapters, key=_place)]
 
 
-def check(chapters: Sequence[Chapter]) -> None:
-    """Raise RenderError for what `merge` and the pages would reject after the runs."""
-    for chapter in copy.deepcopy(chapters):
-        for cell in chapter.notebook.cells:
-            cell["outputs"] = []  # they are about to be replaced
-        section = _section(chapter)
-        for cell in chapter.notebook.cells:
+def preview(chapters: Sequence[Chapter]) -> list[Section]:
+    """Return the sections before the notebooks run, without outputs.
+
+    Raises RenderError for what `merge` and the pages would reject after the runs.
+    """
+    blank = copy.deepcopy(chapters)
+    for cell in (cell for it in blank for cell in it.notebook.cells):
+        cell["outputs"] = []  # they are about to be replaced
+    sections = merge(blank)
+    for section in sections:
+        for cell in section.chapter.notebook.cells:
             try:
                 if cell.cell_type == "markdown":
                     to_html(cell.source, section.id, Outline())
             except ValueError as problem:
-                raise RenderError(f"{chapter.path.name}: {problem}") from None
+                raise RenderError(f"{section.chapter.path.name}: {problem}") from None
+    return sections
 
 
 def _section(chapter: Chapter) -> Section:

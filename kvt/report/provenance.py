@@ -17,6 +17,7 @@ UNKNOWN = "unknown"
 class Provenance:
     """What a reader needs to get the same numbers; no path and no time of a run."""
 
+    reason: str  # for the data set that the report uses
     commit: str
     date: str
     data: dict[str, str]
@@ -28,7 +29,7 @@ class Provenance:
     picture: str = ""
 
 
-def gather(directory: Path, results: Path) -> Provenance:
+def gather(directory: Path, results: Path, reason: str) -> Provenance:
     """Collect it from the notebooks' git checkout, their results, and the machine."""
     data: dict[str, str] = {}
     versions: dict[str, str] = {}
@@ -36,7 +37,7 @@ def gather(directory: Path, results: Path) -> Provenance:
         document = read(path)
         data[document["data"]["name"]] = document["data"]["sha256"]
         versions |= document["versions"]
-    facts = *_commit(directory), data, versions, processor(), threads()
+    facts = reason, *_commit(directory), data, versions, processor(), threads()
     table = directory.parent / "benchmarks/versions.md"
     if not table.exists():
         return Provenance(*facts)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import distribution
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 from urllib.parse import unquote
 
 from jinja2 import pass_context
@@ -21,8 +21,8 @@ from nbconvert import HTMLExporter
 from nbconvert.exporters import TemplateExporter
 
 from kvt.compare.results import DIALECTS
-from kvt.report import book, helpers, outputs, search, start
-from kvt.report.book import Page
+from kvt.report import helpers, outputs, search, start
+from kvt.report.book import Page, divide
 from kvt.report.markdown import Outline, highlight_python, to_html
 from kvt.report.marks import link_lines
 from kvt.report.merge import RenderError, merge, packed
@@ -38,38 +38,18 @@ _LINK = re.compile(r' href="(?!")([\w-]+\.html)?(#([^"]*))?"')
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 
 
-class Facts(TypedDict):
-    """Where a report comes from; `reason`: which data set it uses, and why."""
-
-    reason: str
-    provenance: Provenance
-
-
-def pages(chapters: Sequence[Chapter], **facts: Unpack[Facts]) -> dict[str, str]:
+def pages(
+    chapters: Sequence[Chapter], provenance: Provenance, *, single_file: bool = False
+) -> dict[str, str]:
     """Return the report's HTML files, by name; equal input gives equal bytes.
 
-    Raises RenderError for notebooks that cannot become pages: see `merge`, and links to
-    missing headings.
+    Each page has the index of all words for the search. It is known only when all pages
+    are: until then its place is empty.
+
+    Raises RenderError for notebooks that cannot become pages: see `merge` and `divide`;
+    and for links to missing headings.
     """
-    return _render(book.divide(merge(chapters)), facts)
-
-
-def single(chapters: Sequence[Chapter], **facts: Unpack[Facts]) -> str:
-    """Return the whole report as one HTML file; see `pages`."""
-    return _render(book.bind(merge(chapters)), facts)[book.INDEX]
-
-
-def pages_of(index: str) -> list[str]:
-    """Return the files of a report, as its first page lists them; [] for other HTML."""
-    listed = re.search(r'<meta name="kvt-pages" content="([^"]*)">', index[:4096])
-    return re.findall(r"[\w-]+\.html", listed[1]) if listed else []
-
-
-def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
-    """Return a report of these pages, each with the index of all words for the search.
-
-    The index is known only when all pages are: until then its place is empty.
-    """
+    parts = divide(merge(chapters), single_file=single_file)
     exporter = _Exporter(  # type: ignore[no-untyped-call]
         template_name="report",
         template_data_paths=[],
@@ -80,8 +60,9 @@ def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
     empty = NotebookNode(metadata={})  # type: ignore[no-untyped-call]
     rendered = {}
     for page in parts:
-        resources = {**facts, **_assets(page.opens), "dialects": DIALECTS}
-        resources |= {"page": page, "pages": parts, "helpers": helpers.used(page.cells)}
+        resources: dict[str, Any] = {**_assets(page.opens), "dialects": DIALECTS}
+        resources |= {"page": page, "pages": parts, "provenance": provenance}
+        resources["helpers"] = helpers.used(page.cells)
         if page.opens:
             resources["start"] = start.gather(page.sections)
         # HTMLExporter's own method would parse the whole page again, for nothing.
@@ -89,11 +70,14 @@ def _render(parts: Sequence[Page], facts: Facts) -> dict[str, str]:
         rendered[page.file] = f"{_CONTROL.sub('', text).rstrip()}\n"
     _reject_dead_links(rendered)
     index = packed(search.index(rendered)).partition(",")[2]
-    before, after = search.PLACE
-    return {
-        file: text.replace(before + after, before + index + after)
-        for file, text in rendered.items()
-    }
+    place = search.PLACE
+    return {file: it.replace(place, place + index) for file, it in rendered.items()}
+
+
+def pages_of(index: str) -> list[str]:
+    """Return the files of a report, as its first page lists them; [] for other HTML."""
+    listed = re.search(r'<meta name="kvt-pages" content="([^"]*)">', index[:4096])
+    return re.findall(r"[\w-]+\.html", listed[1]) if listed else []
 
 
 class _Exporter(HTMLExporter):

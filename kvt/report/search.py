@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 HELPERS = "helpers"  # the id above code that many pages repeat: not indexed
-# Around the index in a page.
-PLACE = ('<template id="search-index">', "</template>")
+PLACE = '<template id="search-index">'  # what the index follows in a page
 
 _HEADING = re.compile(r'<h([1-6]) id="([^"]+)"[^>]*>(.*?)</h\1>', re.DOTALL)
 _LEFT_OUT = re.compile(r'<(a class="anchor"|noscript).*?</(a|noscript)>')

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.long, pytest.mark.timeout(300)]
 STEPS = r'''
 import json, os, shutil, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 from kvt.report import build
 
 place, kind, foreign = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -45,7 +46,7 @@ def make(version):
         return chapters
     build.run = run
     build.gather = lambda *_: None
-    build.names = lambda _: list(PAGES[version])
+    build.divide = lambda *_, **__: [SimpleNamespace(file=it) for it in PAGES[version]]
     build.pages = lambda *_, **__: pages(version)
     build.build(place / "notebooks", output, dataset="digits", parameters={},
                 cache=place / "cache")

@@ -11,10 +11,12 @@ from kvt.report import notebooks
 from kvt.report.parameters import Parameter, Value
 from kvt.report.plan import Chapter
 from kvt.report.provenance import UNKNOWN, Provenance
-from kvt.report.render import pages, single
+from kvt.report.render import pages
 
-PROVENANCE = Provenance(UNKNOWN, UNKNOWN, {"digits": "5eed"}, {"keras": "3"}, "Z80", 1)
 REASON = "the digits, as asked for"
+PROVENANCE = Provenance(
+    REASON, UNKNOWN, UNKNOWN, {"digits": "5eed"}, {"keras": "3"}, "Z80", 1
+)
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 ANSI = "\x1b[38;5;208morange\x1b[0m"
 SVG = """<?xml version="1.0"?>
@@ -68,12 +70,12 @@ def executed(
 
 def page(*chapters: Chapter) -> str:
     """Return the report as a single page."""
-    return single(chapters, reason=REASON, provenance=PROVENANCE)
+    return pages(chapters, PROVENANCE, single_file=True)["index.html"]
 
 
 def book(*chapters: Chapter) -> dict[str, str]:
     """Return the report's pages by file name."""
-    return pages(chapters, reason=REASON, provenance=PROVENANCE)
+    return pages(chapters, PROVENANCE)
 
 
 def body(*cells: NotebookNode) -> str:

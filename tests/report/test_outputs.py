@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kvt.report import notebooks, outputs
-from kvt.report.merge import RenderError, check
+from kvt.report.merge import RenderError, preview
 from tests.report.pages import body, book, code, executed, markdown, page
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -191,7 +191,7 @@ def test_markdown_that_no_page_can_have_names_notebook_and_cell(
     source: str, problem: str
 ) -> None:
     run = executed(markdown(f"Here\n\n{source}"))
-    for judge in (page, lambda it: check([it])):
+    for judge in (page, lambda it: preview([it])):
         with pytest.raises(
             RenderError, match=rf"02_digits\.ipynb: cell 'Here': .*{problem}"
         ):

@@ -599,13 +599,13 @@ def test_provenance_is_shown() -> None:
 
 def test_provenance_shows_the_releases_of_the_committed_table() -> None:
     root = Path(render.__file__).parents[2]
-    found = provenance.gather(root / "notebooks", root / "no results")
+    found = provenance.gather(root / "notebooks", root / "no results", REASON)
     assert all(len(row) == 5 and row[0].startswith("2.") for row in found.releases)
     assert ["2.21.0", "3.15.1", "2.4.6", "0", "seed"] in found.releases
     assert found.picture.startswith("<svg")
     assert "<script" not in found.picture
     facts = dataclasses.replace(PROVENANCE, releases=found.releases)
-    text = render.single([executed()], reason=REASON, provenance=facts)
+    text = render.pages([executed()], facts)["provenance.html"]
     assert "Other releases of TensorFlow and Keras" in text
     assert '<td data-label="Keras">3.15.1</td>' in text
     assert "Other releases of TensorFlow and Keras" not in page(executed())
