@@ -1,8 +1,6 @@
 """Executed chapters → the report's sections and their rows, for the template."""
 
-import base64
 import copy
-import gzip
 import re
 import shlex
 from collections.abc import Sequence
@@ -29,7 +27,7 @@ class RenderError(ValueError):
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter in a page: its id, its cells in blocks, its notebook to download.
+    """A chapter in a page: its id, and its cells in blocks.
 
     `start` are the cells that the report's first screen shows instead.
     `checks` are cells that neither explain nor show anything: they check parameters.
@@ -42,8 +40,6 @@ class Section:
     start: list[NotebookNode]
     checks: list[NotebookNode]
     open_folds: int
-    command: str
-    download: str
 
     @property
     def file(self) -> str:
@@ -86,7 +82,7 @@ def preview(chapters: Sequence[Chapter]) -> list[Section]:
 
 
 def _section(chapter: Chapter) -> Section:
-    own, download = section_id(chapter.name), notebooks.dumps(chapter.notebook)
+    own = section_id(chapter.name)
     try:
         all_ = _cells(chapter)
         start = [cell for cell in all_ if START in tags(cell)]
@@ -95,8 +91,8 @@ def _section(chapter: Chapter) -> Section:
         _link_marks(shown, own)
         checks = [cell for cell in shown if _is_check(cell)]
         cells = [cell for cell in shown if not _is_check(cell)]
-        more = start, checks, folds.fold(cells), command(chapter), packed(download)
-        return Section(own, chapter, _blocks(cells), *more)
+        open_folds = folds.fold(cells)
+        return Section(own, chapter, _blocks(cells), start, checks, open_folds)
     except ValueError as problem:
         raise RenderError(f"{chapter.path.name}: {problem}") from None
 
@@ -141,9 +137,7 @@ def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
     if "hide-input" in tags(cell) or chapter.compares:
         cell.metadata["aside"] = True
     if "program" in tags(cell):
-        program = f"{marks.without(cell.source).rstrip()}\n"
-        filename = f"{chapter.name}.py"
-        cell.metadata["program"] = {"filename": filename, "download": packed(program)}
+        cell.metadata["program"] = f"{marks.without(cell.source).rstrip()}\n"
     for dialect in DIALECTS.keys() & tags(cell):
         cell.metadata["dialect"] = dialect
         # The page has a caption in place of the first line, "# Keras · Model".
@@ -171,13 +165,6 @@ def _link_marks(cells: list[NotebookNode], section: str) -> None:
                 for line, mark in found.items()
             }
     marks.check(used, names)
-
-
-def packed(text: str) -> str:
-    """Return a link that contains a text; the page's script decompresses it."""
-    data = text.encode(errors="backslashreplace")  # half a character, as in JSON
-    content = base64.b64encode(gzip.compress(data, mtime=0)).decode()
-    return f"data:application/gzip;base64,{content}"
 
 
 def _blocks(cells: Sequence[NotebookNode]) -> list[Block]:

@@ -6,6 +6,7 @@ outputs are cleaned, and the page's policy allows only its own script.
 
 import base64
 import functools
+import gzip
 import hashlib
 import re
 from collections import Counter
@@ -21,11 +22,11 @@ from nbconvert import HTMLExporter
 from nbconvert.exporters import TemplateExporter
 
 from kvt.compare.results import DIALECTS
-from kvt.report import helpers, outputs, search, start
+from kvt.report import helpers, notebooks, outputs, search, start
 from kvt.report.book import Page, divide
 from kvt.report.markdown import Outline, highlight_python, to_html
 from kvt.report.marks import link_lines
-from kvt.report.merge import RenderError, merge, packed
+from kvt.report.merge import RenderError, command, merge
 from kvt.report.notebooks import NotebookNode, one_line
 from kvt.report.plan import Chapter
 from kvt.report.provenance import Provenance
@@ -69,7 +70,7 @@ def pages(
         text, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
         rendered[page.file] = f"{_CONTROL.sub('', text).rstrip()}\n"
     _reject_dead_links(rendered)
-    index = packed(search.index(rendered)).partition(",")[2]
+    index = _packed(search.index(rendered)).partition(",")[2]
     place = search.PLACE
     return {file: it.replace(place, place + index) for file, it in rendered.items()}
 
@@ -106,6 +107,13 @@ def _assets(opens: bool) -> dict[str, str]:
         joined[name] = re.sub(r"(?m)^\s+", "", f"\n{bare}\n")
     joined["style"] = re.sub(r"\s*([{};,])\s*", r"\1", joined["style"])
     return joined
+
+
+def _packed(text: str) -> str:
+    """Return a link that contains a text; the page's script decompresses it."""
+    data = text.encode(errors="backslashreplace")  # half a character, as in JSON
+    content = base64.b64encode(gzip.compress(data, mtime=0)).decode()
+    return f"data:application/gzip;base64,{content}"
 
 
 def _digest(text: str) -> str:
@@ -168,6 +176,9 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
         "clean": outputs.clean,
         "plain": outputs.plain,
         "digest": _digest,
+        "packed": _packed,
+        "command": command,
+        "dumps": notebooks.dumps,
         "headings": lambda section: outline.headings[section],
         # What a summary contains is part of its button.
         "without_anchor": lambda it: re.sub(r" *<a class=.anchor.*?</a>", "", it),
