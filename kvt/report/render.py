@@ -33,7 +33,7 @@ from kvt.report.provenance import Provenance
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Links within the report: to a page, to a place in it, or to a place in the same page.
-_LINK = re.compile(r' href="(?!")([\w-]+\.html)?(#([^"]*))?"')
+_LINK = re.compile(r'<a\b[^>]* href="(?!")([\w-]+\.html)?(#([^"]*))?"')
 
 # HTML has none of them, nor halves of characters.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
