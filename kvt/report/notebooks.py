@@ -102,8 +102,12 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def one_line(text: str) -> str:
     """Return the first line of a message, cut, with control characters escaped."""
     line = text.strip().partition("\n")[0]
-    cut = line if len(line) <= 300 else f"{line[:300]}…"
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+    return printable(line if len(line) <= 300 else f"{line[:300]}…")
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def noise(cell: NotebookNode) -> str:

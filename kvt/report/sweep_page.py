@@ -8,17 +8,17 @@ import base64
 import hashlib
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import StrictUndefined, Template
 from matplotlib import style
 from matplotlib.axes import Axes
 
+from kvt.report.notebooks import printable
 from kvt.report.parameters import Value
 from kvt.show import canvas
 from kvt.show.canvas import LOOK, OTHERS, WIDTH
@@ -57,28 +57,31 @@ def row(name: str, run: Any, values: Row, document: Row | None) -> dict[str, Any
 
 def page(notebook: str, rows: Sequence[Row], *, varied: Sequence[str]) -> str:
     """Return the sweep as one HTML file that loads nothing."""
-    rows = [{k: _printable(v) for k, v in it.items()} for it in rows]
+    # No picture may contain a control character.
+    rows = [
+        {k: printable(v) if isinstance(v, str) else v for k, v in it.items()}
+        for it in rows
+    ]
     finished = [it for it in rows if it["status"] == "finished"]
     css = f"\n{(TEMPLATES / 'sweep.css').read_text('utf-8')}"
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+    template: Template = Template(
+        (TEMPLATES / "index.html.j2").read_text("utf-8"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
-    metrics = [*_metrics(finished)]
-    return environment.get_template("index.html.j2").render(
+    columns = finished[0] if finished else ()
+    metrics = [it for it in columns if it.startswith("keras_test_")]
+    return template.render(
         notebook=notebook,
         css=css,
         digest=f"sha256-{digest}",
         rows=rows,
         finished=finished,
-        failed=[it for it in rows if it["status"] == "failed"],
-        missing=[it for it in rows if it["status"] == "missing"],
         agreement=agreement(finished),
-        figures=[*_figures(finished, metrics, varied)] if finished else [],
+        figures=[*_figures(finished, metrics, varied)],
         best={it: _best_run(finished, it) for it in metrics},
         varied=varied,
         metrics=metrics,
@@ -89,13 +92,6 @@ def page(notebook: str, rows: Sequence[Row], *, varied: Sequence[str]) -> str:
     )
 
 
-def _printable(value: Any) -> Any:
-    """Return a value without control characters, which no picture may contain."""
-    if not isinstance(value, str):
-        return value
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in value)
-
-
 def agreement(finished: Sequence[Row]) -> str:
     """Return in how many runs all dialects have the same bits, and the distance."""
     if not finished:
@@ -103,14 +99,6 @@ def agreement(finished: Sequence[Row]) -> str:
     equal = [it for it in finished if it["max_ulp"] == 0 and it["history_equal"]]
     most = max(it["max_ulp"] for it in finished)
     return f"{len(equal):,} of {len(finished):,} runs, {most:,} ulp"
-
-
-def _metrics(finished: Sequence[Row]) -> Iterator[str]:
-    """Yield the columns of the test metrics of the first dialect, Keras."""
-    columns = [name for name in (finished[0] if finished else ()) if "_test_" in name]
-    if columns:
-        first = columns[0].split("_test_")[0]
-        yield from (it for it in columns if it.startswith(f"{first}_test_"))
 
 
 def _heading(metric: str) -> str:
@@ -137,11 +125,10 @@ def _grouped(
     rows: Sequence[Row], names: Sequence[str]
 ) -> list[tuple[tuple[Value, ...], list[Row]]]:
     """Return the rows by their values of these parameters, in the values' order."""
-
-    def key(row: Row) -> tuple[Value, ...]:
-        return tuple(row[name] for name in names)
-
-    return [(k, [*own]) for k, own in groupby(sorted(rows, key=key), key)]
+    found: dict[tuple[Value, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        found[tuple(row[name] for name in names)].append(row)
+    return sorted(found.items())  # by the values, which differ
 
 
 def _figures(
