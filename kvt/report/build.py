@@ -26,7 +26,6 @@ PDF = "kvt.pdf"
 FAILED = "failed"
 NAMES = "names"  # the file in a room with the names of the new report's parts
 PARTS = ("notebooks", *WRITTEN)  # directories beside the pages
-OLD_TITLE = "<title>Keras and TensorFlow, bit for bit</title>"
 CACHE = (  # ignored by git; without a checkout, the user's
     NOTEBOOKS.parent / "build" / "cache"
     if NOTEBOOKS.is_dir()
@@ -129,13 +128,9 @@ def _reject_foreign(output: Path, notebooks: Path, wanted: Sequence[str]) -> Non
 
 
 def _listed(output: Path) -> list[str]:
-    """Return the pages of the earlier report, as its first page lists them.
-
-    A report of kvt 0.1.0 has one page, which lists none; its title tells it.
-    """
+    """Return the pages of the earlier report, as its first page lists them."""
     index = output / INDEX
-    text = index.read_text("utf-8", errors="replace") if index.is_file() else ""
-    return pages_of(text) or [INDEX] * (OLD_TITLE in text[:4096])
+    return pages_of(index.read_text("utf-8", "replace")) if index.is_file() else []
 
 
 def _replace(new: Path, output: Path, ours: Collection[str]) -> None:
