@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kvt.report.merge import MODELS, RenderError, Section
-from kvt.report.notebooks import NotebookNode
 
 INDEX, PROVENANCE = "index.html", "provenance.html"
 
@@ -18,11 +17,6 @@ class Page:
     sections: Sequence[Section]
     opens: bool = False
     ends: bool = False
-
-    @property
-    def cells(self) -> list[NotebookNode]:
-        """The cells of all its notebooks."""
-        return [cell for it in self.sections for cell in it.chapter.notebook.cells]
 
     def __deepcopy__(self, _: object) -> "Page":
         """Return the page itself: nbconvert would copy all pages for each of them."""

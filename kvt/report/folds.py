@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kvt.report.notebooks import NotebookNode, tags
 
-_HEADING = re.compile(r"^(#{1,6}) .*", re.MULTILINE)
+_HEADING = re.compile(r"^((#{1,6}) .*)", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 # Cells whose code is not what the section is about.
 ASIDE = {"folded", "setup", "parity", "hide-input"}
@@ -38,12 +38,11 @@ def fold(cells: list[NotebookNode]) -> int:
             first = cell.source.splitlines()[0]
             fix = "begin the cell with a heading, or take the tag away"
             raise ValueError(f"cell {first!r} is tagged 'folded' without one; {fix}")
-        for inner in list(_HEADING.finditer(_FENCED.sub("", cell.source)))[
-            bool(level) :
-        ]:
-            if any(each >= len(inner[1]) for each in open_):
+        headings = _HEADING.findall(_FENCED.sub("", cell.source))
+        for heading, marks in headings[1:] if level else headings:
+            if any(each >= len(marks) for each in open_):
                 raise ValueError(
-                    f"heading {inner[0]!r} ends a folded part in the middle of a cell; "
+                    f"heading {heading!r} ends a folded part in the middle of a cell; "
                     f"begin a new cell with it"
                 )
         if level and ("folded" in tags(cell) or _is_setup(cells[index + 1 :], level)):
@@ -55,7 +54,7 @@ def fold(cells: list[NotebookNode]) -> int:
 def _level(cell: NotebookNode) -> int:
     """Return the level of the heading that begins a cell; 0 if none does."""
     heading = cell.cell_type == "markdown" and _HEADING.match(cell.source)
-    return len(heading[1]) if heading else 0
+    return len(heading[2]) if heading else 0
 
 
 def _is_setup(following: Sequence[NotebookNode], level: int) -> bool:

@@ -52,9 +52,7 @@ def _definition(name: str) -> tuple[str, str] | None:
     source = _source(module)
     if not source:
         return _definition(module) if module else None  # a method: show its class
-    body = ast.parse(source).body
-    conditional = [it for node in body if isinstance(node, ast.If) for it in node.body]
-    for node in (*body, *conditional):
+    for node in ast.walk(ast.parse(source)):  # outer ones first
         if isinstance(node, ast.ImportFrom):
             for each in node.names:
                 if (each.asname or each.name) == own:

@@ -21,6 +21,7 @@ from kvt.report.notebooks import one_line
 _FORMULA_AND_POINT = re.compile(
     r'<math [^>]*display="inline">(?:(?!</math>).)*</math>[.,;:!?)]+'
 )
+_CLASSES = {name: dialect for dialect, name in DIALECTS.items()}
 # Consecutive blocks of code, each with a title.
 _TITLED = re.compile(r'(?:<div class="source titled.*?</pre></div>\s*){2,}', re.DOTALL)
 # The classes of Python's tokens: see code.css. Names, operators, punctuation and space
@@ -171,10 +172,6 @@ def to_html(source: str, section: str, outline: Outline) -> str:
     return _FORMULA_AND_POINT.sub(r'<span class="together">\g<0></span>', rendered)
 
 
-def _dialect(name: str) -> str:
-    return next((key for key, value in DIALECTS.items() if value == name), "")
-
-
 def _labeled(table: str) -> str:
     """Note each value's column in it: on a phone, a row becomes a card."""
     head, end, body = table.partition("</thead>")
@@ -226,7 +223,7 @@ class _PageRenderer(IPythonRenderer):
         source = f'<pre class="code" tabindex="0"><code>{inner}</code></pre>'
         if not title:
             return f'<div class="source">{source}</div>\n'
-        classes = f"source titled {_dialect(title)}".rstrip()
+        classes = f"source titled {_CLASSES.get(title, '')}".rstrip()
         name = f'<p class="name">{html.escape(title)}</p>'
         return f'<div class="{classes}">{name}{source}</div>\n'
 
@@ -240,8 +237,8 @@ class _PageRenderer(IPythonRenderer):
         side = f' class="{align}"' if align else ""
         if head and text:  # an empty corner is no header
             return f'<th scope="col"{side}>{text}</th>\n'
-        if dialect := _dialect(text):
-            side = f' class="of {dialect}"'
+        if text in _CLASSES:
+            side = f' class="of {_CLASSES[text]}"'
         return f"<td{side}>{text}</td>\n"
 
     def inline_math(self, body: str) -> str:

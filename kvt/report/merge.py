@@ -99,8 +99,7 @@ def _section(chapter: Chapter) -> Section:
 
 def _place(chapter: Chapter) -> tuple[bool, int, str]:
     """Return what sorts chapters in reading order."""
-    model = chapter.number in MODELS
-    place = MODELS.index(chapter.number) if model else len(MODELS)
+    place = (*MODELS, chapter.number).index(chapter.number)  # the others' is the last
     return not chapter.compares, place, chapter.name
 
 

@@ -4,11 +4,9 @@ import warnings
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode
+from nbformat import NotebookNode as NotebookNode
 
 from kvt.report import files
-
-__all__ = ["NotebookNode"]
 
 UNSUPPORTED = {
     "raises-exception": "catch the exception in the cell",

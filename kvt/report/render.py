@@ -63,7 +63,8 @@ def pages(
     for page in parts:
         resources: dict[str, Any] = {**_assets(page.opens), "dialects": DIALECTS}
         resources |= {"page": page, "pages": parts, "provenance": provenance}
-        resources["helpers"] = helpers.used(page.cells)
+        cells = [cell for it in page.sections for cell in it.chapter.notebook.cells]
+        resources["helpers"] = helpers.used(cells)
         if page.opens:
             resources["start"] = start.gather(page.sections)
         # HTMLExporter's own method would parse the whole page again, for nothing.
