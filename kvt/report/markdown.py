@@ -134,6 +134,11 @@ def highlight_python(source: str) -> str:
     return re.sub("(?m)^.{40,}$", lambda it: it[0].replace("(", "(<wbr>"), shown)
 
 
+def highlight_lines(source: str) -> list[str]:
+    """Return the lines of Python code as HTML, without their ends."""
+    return highlight_python(source).removesuffix("\n").split("\n")
+
+
 def _color(kind: Any) -> str:
     """Return the class of a token: its kind's, or that of the kind above it."""
     return _COLORS[kind] if kind in _COLORS else _color(kind.parent)

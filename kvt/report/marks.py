@@ -4,7 +4,6 @@ A line that ends on `# (3)` does the same as the lines that end on `# (3)` in th
 chapter's other dialects. The chapter's legend names what they do. No library does this.
 """
 
-import html
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,39 +64,3 @@ def check(used: Mapping[str, set[int]], names: Mapping[int, str]) -> None:
         if number not in names:
             fix = f"add '{number}. …' to the cell tagged 'legend'"
             raise ValueError(f"mark ({number}) has no name: {fix}")
-
-
-def link_lines(
-    highlighted: str,
-    ideas: Mapping[int, Idea],
-    dialect: str,
-    taken: set[str],
-    *,
-    every: bool = False,
-) -> str:
-    """Add a badge to each marked line of highlighted code; `ideas` is by line index.
-
-    A badge contains no text, which would be copied. A dialect's first line of an idea
-    gets an id, which is added to the `taken` ones. With `every`, lines without a mark
-    are elements, too, so that they can be exchanged.
-    """
-    shown = ""
-    for index, line in enumerate(highlighted.removesuffix("\n").split("\n")):
-        if index not in ideas:
-            kind = "line" if line else "line blank"
-            shown += f'<span class="{kind}">{line}\n</span>' if every else f"{line}\n"
-            continue
-        idea = ideas[index]
-        own = idea.line(dialect)
-        first = "" if own in taken else f' id="{own}"'
-        taken.add(own)
-        name = html.escape(idea.name.replace("`", ""))
-        badge = (
-            f'<a class="mark" href="#{idea.key}" data-number="{idea.number}" '
-            f'data-name="{name}" aria-label="{idea.number}: {name}"></a>'
-        )
-        # The newline goes inside: after a block element it would leave a gap.
-        shown += (
-            f'<span class="line"{first} data-idea="{idea.key}">{line}{badge}\n</span>'
-        )
-    return shown

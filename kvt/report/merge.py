@@ -144,7 +144,10 @@ def _prepare(cell: NotebookNode, chapter: Chapter) -> None:
 
 
 def _link_marks(cells: list[NotebookNode], section: str) -> None:
-    """Take the marks out of a chapter's code, and note which lines had them."""
+    """Take the marks out of a chapter's code, and note which lines had them.
+
+    The first line of an idea in each dialect is linked: it gets an id.
+    """
     names: dict[int, str] = {}
     for cell in cells:
         if "legend" in tags(cell):
@@ -154,15 +157,14 @@ def _link_marks(cells: list[NotebookNode], section: str) -> None:
     used: dict[str, set[int]] = {}
     for cell in cells:
         if "dialect" in cell.metadata:
-            found = marks.by_line(cell.source)
-            used.setdefault(DIALECTS[cell.metadata.dialect], set()).update(
-                found.values()
-            )
+            seen = used.setdefault(DIALECTS[cell.metadata.dialect], set())
+            cell.metadata["ideas"], cell.metadata["linked"] = {}, []
+            for line, mark in marks.by_line(cell.source).items():
+                cell.metadata["ideas"][line] = Idea(section, mark, names.get(mark, ""))
+                if mark not in seen:
+                    cell.metadata["linked"].append(line)
+                    seen.add(mark)
             cell["source"] = marks.without(cell.source)
-            cell.metadata["ideas"] = {
-                line: Idea(section, mark, names.get(mark, ""))
-                for line, mark in found.items()
-            }
     marks.check(used, names)
 
 

@@ -24,8 +24,7 @@ from nbconvert.exporters import TemplateExporter
 from kvt.compare.results import DIALECTS
 from kvt.report import helpers, notebooks, outputs, search, start
 from kvt.report.book import Page, divide
-from kvt.report.markdown import Outline, highlight_python, to_html
-from kvt.report.marks import link_lines
+from kvt.report.markdown import Outline, highlight_lines, to_html
 from kvt.report.merge import RenderError, command, merge
 from kvt.report.notebooks import NotebookNode, one_line
 from kvt.report.plan import Chapter
@@ -130,7 +129,6 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
         {it.id: file for it, file in sections},
     )
     figures: Counter[str] = Counter()
-    lines: set[str] = set()
 
     def named(convert: Callable[..., str]) -> Callable[..., str]:
         """Return a filter whose ValueError names the notebook, and a code cell."""
@@ -148,11 +146,6 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
 
         return filter_
 
-    def highlight(cell: NotebookNode, *, every: bool = False) -> str:
-        code = highlight_python(cell.source)
-        dialect, ideas = cell.metadata.get("dialect", ""), cell.metadata.get("ideas")
-        return link_lines(code, ideas or {}, dialect, lines, every=every)
-
     @pass_context
     def figure_number(context: Context, _: NotebookNode) -> str:
         number = context["section"].chapter.number
@@ -167,7 +160,7 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
     return {
         "markdown2html": named(lambda it, text: to_html(text, it.id, outline)),
         "inline_svg": named(lambda _, *words: outputs.inline(*words)),
-        "highlight_cell": highlight,
+        "highlight_lines": highlight_lines,
         "figure_number": figure_number,
         "address": address,
         "filter_data_type": lambda data: [outputs.kind(data)],

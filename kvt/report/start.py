@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kvt.report.markdown import highlight_python
+from kvt.report.markdown import highlight_lines
 from kvt.report.merge import Section
 from kvt.show.opening import mimetype
 
@@ -48,7 +48,7 @@ def gather(sections: Sequence[Section]) -> dict[str, Any] | None:
     if measured:  # before the first cause nothing is broken
         causes.append({"name": "", "panels": _panels(measured[0], "keras")})
     for cause in measured:
-        old, new = (_highlighted(cause[name]) for name in ("line", "instead"))
+        old, new = (highlight_lines(cause[it].strip()) for it in ("line", "instead"))
         changes = list(zip(old, new, strict=True))
         panels = _panels(cause, "changed")
         causes.append({**cause, "changes": changes, "panels": panels})
@@ -64,10 +64,6 @@ def _found(sections: Sequence[Section], kind: str) -> tuple[Section | None, Any]
                 if mimetype(kind) in output.get("data", {}):
                     return section, output.data[mimetype(kind)]
     return None, None
-
-
-def _highlighted(source: str) -> list[str]:
-    return highlight_python(source.strip()).rstrip("\n").split("\n")
 
 
 def _panels(cause: Mapping[str, Any], other: str) -> list[Panel]:

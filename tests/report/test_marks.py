@@ -97,7 +97,7 @@ def test_name_adds_no_markup_to_the_page() -> None:
         legend(f"1. {name}"), code("x  # (1)", "keras"), code("y  # (1)", "tf2")
     )
     assert "<img" not in text
-    assert "&lt;img src=x onerror=alert(1)&gt; &quot;quoted&quot;" in text
+    assert "&lt;img src=x onerror=alert(1)&gt; &#34;quoted&#34;" in text
 
 
 def test_check_accepts_marks_in_any_order_and_no_marks() -> None:
