@@ -83,7 +83,7 @@ class Outline:
         name = _heading_id(section, text) if there else section
         taken = {heading.id for all_ in self.headings.values() for heading in all_}
         more = (f"{name}-{count}" for count in itertools.count(2))
-        own = name if name not in taken else next(it for it in more if it not in taken)
+        own = next(it for it in itertools.chain([name], more) if it not in taken)
         there.append(Heading(wanted, level, own, text))
         return there[-1]
 

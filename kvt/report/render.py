@@ -18,7 +18,6 @@ from urllib.parse import unquote
 
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from nbconvert import HTMLExporter
 from nbconvert.exporters import TemplateExporter
 
 from kvt.compare.results import DIALECTS
@@ -52,6 +51,7 @@ def pages(
     parts = divide(merge(chapters), single_file=single_file)
     exporter = _Exporter(  # type: ignore[no-untyped-call]
         template_name="report",
+        template_file="index.html.j2",
         template_data_paths=[],
         extra_template_basedirs=[str(TEMPLATES)],
         filters=_filters(parts),
@@ -66,8 +66,7 @@ def pages(
         resources["helpers"] = helpers.used(cells)
         if page.opens:
             resources["start"] = start.gather(page.sections)
-        # HTMLExporter's own method would parse the whole page again, for nothing.
-        text, _ = TemplateExporter.from_notebook_node(exporter, empty, resources)
+        text, _ = exporter.from_notebook_node(empty, resources)
         rendered[page.file] = f"{_CONTROL.sub('', text).rstrip()}\n"
     _reject_dead_links(rendered)
     index = _packed(search.index(rendered)).partition(",")[2]
@@ -81,7 +80,7 @@ def pages_of(index: str) -> list[str]:
     return re.findall(r"[\w-]+\.html", listed[1]) if listed else []
 
 
-class _Exporter(HTMLExporter):
+class _Exporter(TemplateExporter):
     """Uses nbconvert's own templates; JUPYTER_PATH may have others of their names."""
 
     def get_prefix_root_dirs(self) -> list[str]:
@@ -100,9 +99,9 @@ def _assets(opens: bool) -> dict[str, str]:
     """
     joined = {}
     for name, kind in (("style", "css"), ("script", "js")):
-        files = sorted((TEMPLATES / "report").rglob(f"*.{kind}"))
-        files.sort(key=lambda it: it.stem == "start")
-        texts = [it.read_text("utf-8") for it in files if opens or it.stem != "start"]
+        files = (TEMPLATES / "report").rglob(f"*.{kind}")
+        ordered = sorted(files, key=lambda it: (it.stem == "start", it))
+        texts = [it.read_text("utf-8") for it in ordered if opens or it.stem != "start"]
         bare = re.sub(r"(?ms)^\s*(/\*[^!].*?\*/|//[^\n]*)$", "", "\n".join(texts))
         joined[name] = re.sub(r"(?m)^\s+", "", f"\n{bare}\n")
     joined["style"] = re.sub(r"\s*([{};,])\s*", r"\1", joined["style"])
