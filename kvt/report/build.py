@@ -1,7 +1,6 @@
 """The report: plan all notebooks, run them, render the pages, replace older ones."""
 
 import contextlib
-import functools
 import os
 import shutil
 import signal
@@ -69,8 +68,7 @@ def build(
     plan(chapters, "digits", parameters)  # rejects, before MNIST is downloaded
     name, reason = resolve(dataset)
     chapters = plan(chapters, name, parameters)
-    undo = functools.partial(_undo, target)
-    with files.room(_home(target), target, rescue=undo) as room:
+    with files.room(_home(target), target, rescue=lambda it: _undo(target, it)) as room:
         files.sweep(target, other_than=room)
         _reject_foreign(target, notebooks, wanted)
         print(f"data set: {reason}", flush=True)

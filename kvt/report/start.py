@@ -52,8 +52,8 @@ def gather(sections: Sequence[Section]) -> dict[str, Any] | None:
         changes = list(zip(old, new, strict=True))
         panels = _panels(cause, "changed")
         causes.append({**cause, "changes": changes, "panels": panels})
-    found = {"pair": pair, "proof": proof, "rest": rest, "causes": causes}
-    return {**found, "places": PLACES}
+    own = {"pair": pair, "proof": proof, "rest": rest, "causes": causes}
+    return own | {"places": PLACES}
 
 
 def _found(sections: Sequence[Section], kind: str) -> tuple[Section | None, Any]:

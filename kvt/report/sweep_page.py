@@ -177,12 +177,12 @@ def _against(
     rows: Sequence[Row], name: str, metric: str, others: Sequence[str]
 ) -> Picture:
     """Draw a metric by a parameter: means over seeds, and their ranges."""
-    values = sorted({row[name] for row in rows})
+    by_value = _grouped(rows, [name])
+    values = [value for (value,), _ in by_value]
     places = {value: place for place, value in enumerate(values)}
-    curves = _grouped(rows, others)
-    if len(curves) > LINES:
-        curves = [((), [*rows])]
+    if len(_grouped(rows, others)) > LINES:
         others = []
+    curves = _grouped(rows, others)
     with style.context(LOOK):
         figure, (ax,) = canvas.panels(1, height=180)
         for order, (_, own) in enumerate(curves):
@@ -200,7 +200,7 @@ def _against(
             figure.legend(loc="outside upper left")
         means_by = {
             str(value): statistics.fmean(float(it[metric]) for it in own)
-            for (value,), own in _grouped(rows, [name])
+            for (value,), own in by_value
         }
         most, least = (f(means_by, key=means_by.__getitem__) for f in (max, min))
         alt = (
