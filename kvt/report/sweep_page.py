@@ -105,16 +105,13 @@ def _heading(metric: str) -> str:
     return f"test {metric.split('_test_')[1].replace('_', ' ')}"
 
 
-def _higher(metric: str) -> bool:
-    """Whether more is better; of a loss or an error, less is."""
-    return "accuracy" in metric
+def _rank(metric: str, value: float) -> tuple[bool, float]:
+    """Return what sorts the best first, and NaN, of a training that diverged, last."""
+    return math.isnan(value), -value if "accuracy" in metric else value
 
 
 def _best_run(finished: Sequence[Row], metric: str) -> Row:
-    """Return the best run; NaN, as of a training that diverged, is the worst."""
-    sign = 1 if _higher(metric) else -1
-    known = [it for it in finished if not math.isnan(float(it[metric]))]
-    return max(known or finished, key=lambda it: sign * float(it[metric]))
+    return min(finished, key=lambda it: _rank(metric, float(it[metric])))
 
 
 def _label(row: Row, names: Sequence[str]) -> str:
@@ -151,8 +148,7 @@ def _best(rows: Sequence[Row], metric: str, settings: Sequence[str]) -> Picture:
     for _, own in _grouped(rows, settings):
         values = [float(it[metric]) for it in own]
         found.append((statistics.fmean(values), values, _label(own[0], settings)))
-    found.sort(key=lambda it: it[0], reverse=_higher(metric))
-    found = found[:BEST]
+    found = sorted(found, key=lambda it: _rank(metric, it[0]))[:BEST]
     above: dict[str, Any] = {"xytext": (0, 7), "textcoords": "offset points"}
     above["xycoords"] = "axes fraction", "data"
     with style.context(LOOK):

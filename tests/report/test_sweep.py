@@ -222,6 +222,7 @@ def test_odd_values_and_a_run_that_diverged_spoil_neither_page_nor_table(
         rows.append(sweep_page.row("a", run, {"dataset": text}, document))
     page = sweep_page.page("01_quick", rows, varied=["dataset"])
     assert re.search(r"<td>1</td><td>&lt;script&gt;</td>", page)  # not NaN's is best
+    assert "Best: dataset &lt;script&gt;, with a mean of 1, " in page
     assert "a\\x00b\\x1b" in page
     assert not {"\0", "\x1b", "<script"} & set(re.findall(r"[\0\x1b]|<script", page))
     (tmp_path / "out").mkdir()
