@@ -1,7 +1,9 @@
 """The book: which sections make which page of the report, and in which order."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from kvt.report.merge import MODELS, RenderError, Section
 
@@ -48,3 +50,11 @@ def divide(sections: Sequence[Section], *, single_file: bool = False) -> list[Pa
         *(Page(it.file, it.title, [it]) for it in sections if it not in first),
         Page(PROVENANCE, "Provenance", [], ends=True),
     ]
+
+
+def pages_of(report: Path) -> list[str]:
+    """Return the files of a report, as its first page lists them; [] if it is none."""
+    index = report / INDEX
+    text = index.read_text("utf-8", "replace") if index.is_file() else ""
+    listed = re.search(r'<meta name="kvt-pages" content="([^"]*)">', text[:4096])
+    return re.findall(r"[\w-]+\.html", listed[1]) if listed else []

@@ -12,13 +12,13 @@ import psutil
 from kvt.compare.results import NOTEBOOKS
 from kvt.data import resolve
 from kvt.report import files, keras_settings, pdf
-from kvt.report.book import INDEX, divide
+from kvt.report.book import INDEX, divide, pages_of
 from kvt.report.cache import WRITTEN, check_directory
 from kvt.report.guard import on_signals
 from kvt.report.merge import preview
 from kvt.report.plan import plan, read
 from kvt.report.provenance import gather, threads
-from kvt.report.render import pages, pages_of
+from kvt.report.render import pages
 from kvt.report.run import Stage, run
 
 PDF = "kvt.pdf"
@@ -87,7 +87,7 @@ def build(
             )
             pdf.write(whole[INDEX], new / PDF, browser=print_with)
         with on_signals(signal.SIG_IGN):  # too late: the report is complete
-            _replace(new, target, {*PARTS, PDF, FAILED, *_listed(target), *made})
+            _replace(new, target, {*PARTS, PDF, FAILED, *pages_of(target), *made})
             shutil.rmtree(room, ignore_errors=True)
     return output / INDEX
 
@@ -110,8 +110,8 @@ def _reject_foreign(output: Path, notebooks: Path, wanted: Sequence[str]) -> Non
     fix = "the report replaces these; name another directory with --output"
     if notebooks.resolve() == output / "notebooks":
         raise FileExistsError(f"{output} holds the notebooks themselves; {fix}")
-    listed = _listed(output)
-    own = {*PARTS, PDF, INDEX, *listed} if listed else set()
+    listed = pages_of(output)
+    own = {*PARTS, PDF, *listed} if listed else set()
     foreign = [
         name
         for name in (*PARTS, PDF, *wanted)
@@ -123,12 +123,6 @@ def _reject_foreign(output: Path, notebooks: Path, wanted: Sequence[str]) -> Non
     if foreign:
         why = "which the report there does not list" if listed else "and no report"
         raise FileExistsError(f"{output} has {', '.join(foreign)}, {why}; {fix}")
-
-
-def _listed(output: Path) -> list[str]:
-    """Return the pages of the earlier report, as its first page lists them."""
-    index = output / INDEX
-    return pages_of(index.read_text("utf-8", "replace")) if index.is_file() else []
 
 
 def _replace(new: Path, output: Path, ours: Collection[str]) -> None:

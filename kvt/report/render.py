@@ -74,12 +74,6 @@ def pages(
     return {file: it.replace(place, place + index) for file, it in rendered.items()}
 
 
-def pages_of(index: str) -> list[str]:
-    """Return the files of a report, as its first page lists them; [] for other HTML."""
-    listed = re.search(r'<meta name="kvt-pages" content="([^"]*)">', index[:4096])
-    return re.findall(r"[\w-]+\.html", listed[1]) if listed else []
-
-
 class _Exporter(TemplateExporter):
     """Uses nbconvert's own templates; JUPYTER_PATH may have others of their names."""
 

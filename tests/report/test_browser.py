@@ -11,8 +11,8 @@ import pytest
 from nbformat import NotebookNode
 
 from kvt.report import pdf
+from kvt.report.book import pages_of
 from kvt.report.parameters import Parameter
-from kvt.report.render import pages_of
 from tests.report.pages import (
     ANSI,
     SCRIPT,
@@ -36,7 +36,7 @@ except FileNotFoundError:
     pytest.skip("Chromium is not on the PATH", allow_module_level=True)
 
 COMMITTED = Path(__file__).parents[2] / "reports"
-FILES = pages_of((COMMITTED / "index.html").read_text("utf-8"))
+FILES = pages_of(COMMITTED)
 WIDTHS = (360, 768, 1440)
 SCHEMES = ("light", "dark")
 PHONE, LAPTOP = 360, 1440
