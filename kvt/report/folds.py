@@ -6,6 +6,7 @@ open it by its heading; links, the browser's search and print open it too.
 
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 from kvt.report.notebooks import NotebookNode, tags
 
@@ -59,7 +60,6 @@ def _level(cell: NotebookNode) -> int:
 
 def _is_setup(following: Sequence[NotebookNode], level: int) -> bool:
     """Whether the part below a heading has code, and all of it is set-up."""
-    ends = (i for i, cell in enumerate(following) if 0 < _level(cell) <= level)
-    part = following[: next(ends, len(following))]
+    part = takewhile(lambda cell: not 0 < _level(cell) <= level, following)
     code = [tags(cell) for cell in part if cell.cell_type == "code"]
     return bool(code) and all("setup" in each for each in code)

@@ -57,8 +57,7 @@ def _commit(directory: Path) -> tuple[str, str]:
     if not found:
         return UNKNOWN, UNKNOWN
     commit, date = found.split()
-    root = _git(directory, "rev-parse", "--show-toplevel")
-    if _git(Path(root), "status", "--porcelain", "--", "kvt", directory.name):
+    if _git(directory, "status", "--porcelain", "--", ":/kvt", "."):
         commit += ", with changes not committed"
     return commit, date
 
