@@ -116,11 +116,9 @@ def _digest(text: str) -> str:
 
 def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
     """Return the template's filters; they count the report's headings and figures."""
-    sections = [(it, page.file) for page in parts for it in page.sections]
-    outline = Outline(
-        {it.id: it.chapter.number for it, _ in sections},
-        {it.id: file for it, file in sections},
-    )
+    numbers = {it.id: it.chapter.number for page in parts for it in page.sections}
+    files = {it.id: page.file for page in parts for it in page.sections}
+    outline = Outline(numbers, files)
     figures: Counter[str] = Counter()
 
     def named(convert: Callable[..., str]) -> Callable[..., str]:
@@ -139,23 +137,19 @@ def _filters(parts: Sequence[Page]) -> dict[str, Callable[..., Any]]:
 
         return filter_
 
-    @pass_context
-    def figure_number(context: Context, _: NotebookNode) -> str:
-        number = context["section"].chapter.number
-        figures[number] += 1
+    def figure_number(chapter: str) -> str:
+        figures[chapter] += 1
         # The comparison has no number.
-        return f"{int(number)}.{figures[number]}" if number else str(figures[number])
-
-    @pass_context
-    def address(context: Context, section: str) -> str:
-        return outline.address(section, "", context["resources"]["page"].file)
+        return (
+            f"{int(chapter)}.{figures[chapter]}" if chapter else str(figures[chapter])
+        )
 
     return {
         "markdown2html": named(lambda it, text: to_html(text, it.id, outline)),
         "inline_svg": named(lambda _, *words: outputs.inline(*words)),
         "highlight_lines": highlight_lines,
         "figure_number": figure_number,
-        "address": address,
+        "address": outline.address,
         "filter_data_type": lambda data: [outputs.kind(data)],
         "lacking": outputs.lacking,
         "alternative": outputs.alternative,
