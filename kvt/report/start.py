@@ -31,7 +31,7 @@ class Panel:
     epochs: int
     lines: dict[str, str]  # side -> SVG's points
     labels: dict[str, tuple[float, str]]  # side -> height, last value
-    words: str  # the panel, as text
+    last: dict[str, str]  # side -> last value
 
 
 def gather(sections: Sequence[Section]) -> dict[str, Any] | None:
@@ -95,11 +95,10 @@ def _panel(title: str, sides: Mapping[str, Values], highest: float) -> Panel:
             for epoch, value in enumerate(values)
             if value is not None
         )
-        last = values[-1]
-        ends[side] = (TOP if last is None else height(last), _text(last))
-    words = f"{title}: Keras {ends['keras'][1]}, changed {ends['changed'][1]}"
-    words += ", after the last epoch"
-    return Panel(title, len(sides["keras"]) - 1, points, _labels(ends), words)
+        end = values[-1]
+        ends[side] = (TOP if end is None else height(end), _text(end))
+    last = {side: text for side, (_, text) in ends.items()}
+    return Panel(title, len(sides["keras"]) - 1, points, _labels(ends), last)
 
 
 def _labels(ends: dict[str, tuple[float, str]]) -> dict[str, tuple[float, str]]:

@@ -142,11 +142,12 @@ def test_a_panel_shows_counts_values_and_nan() -> None:
     count, loss, accuracy = causes(CAUSE)[1]["panels"]
     heights = [float(it.split(",")[1]) for it in count.lines["changed"].split()]
     assert heights == [TOP, (TOP + BOTTOM) / 2, BOTTOM]
-    words = "Identical weights, of 100: Keras 100, changed 0, after the last epoch"
-    assert count.words == words
+    assert count.last == {"keras": "100", "changed": "0"}
     assert loss.lines["changed"].count(",") == 1  # NaN has no point
     assert loss.lines["keras"].count(",") == 2
-    assert loss.words == "Loss: Keras 0.250, changed NaN, after the last epoch"
+    assert loss.last == {"keras": "0.250", "changed": "NaN"}
+    index = book(*chapters(CAUSE))["index.html"]
+    assert 'aria-label="Loss: Keras 0.250, changed NaN, after the last epoch"' in index
     assert accuracy.labels["changed"][1] == "0.100"
 
 
