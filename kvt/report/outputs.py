@@ -63,10 +63,10 @@ def kind(data: Mapping[str, Any]) -> str:
 
 def lacking(data: Mapping[str, Any]) -> str:
     """Return the form of an output that the page can show only as text, if at all."""
-    found = kind(data)
-    foreign = [it for it in data if it not in SHOWN or (it in _CHECKED and it != found)]
-    own = [it for it in foreign if not it.startswith("application/vnd.kvt.")]
-    return own[0] if own and found in ("", "text/plain") else ""
+    if kind(data) not in ("", "text/plain"):
+        return ""
+    foreign = (it for it in data if it not in SHOWN or it in _CHECKED)
+    return next((it for it in foreign if not it.startswith("application/vnd.kvt.")), "")
 
 
 def _shows_anything(form: str, text: str) -> bool:
