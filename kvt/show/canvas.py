@@ -4,7 +4,7 @@ Colors keep a contrast of 3:1 on white and on #15181d. Those of the dialects bel
 them alone. Text and axes take the page's own color.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kvt.show.picture import INK, KERAS, TF1, TF2
 
 Floats = NDArray[np.float64]
+Curves = Mapping[str, Mapping[str, Floats]]  # label of a run -> key -> values
 WIDTH = 680  # CSS px: the report's column of text
 SMALL = 320  # its margin
 GREEN, MAGENTA = "#2f8f5b", "#c0509f"
@@ -60,28 +61,45 @@ def style_of(label: str, order: int) -> dict[str, Any]:
     return STYLES.get(label, {"color": color, "linewidth": 2.2, "markersize": 7})
 
 
-def legend(figure: Figure, ax: Axes) -> None:
-    """Draw one legend for the whole figure, above its panels."""
-    handles, labels = ax.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    options = {"ncols": min(3, len(unique)), "handlelength": 2.6, "columnspacing": 1.4}
-    figure.legend(unique.values(), unique.keys(), loc="outside upper left", **options)
-
-
-def curve(
-    ax: Axes,
-    label: str,
-    order: int,
-    values: Floats,
+def curves(
+    runs: Curves,
+    titles: Mapping[str, Sequence[str]],
+    axis: str,
     first: int = 1,
     *,
     stairs: bool = False,
-) -> None:
-    """Draw values from the place `first` on; a single value is a dot.
+) -> tuple[Figure, list[Axes]]:
+    """Draw runs in panels above one axis of whole numbers, from `first` on.
 
-    Of a long curve, only as many values are drawn as the figure has pixels. `stairs`
-    are values that hold until the next place: only changes are drawn, unless they are
-    so many that stairs would look like a slope.
+    titles: a panel's title -> the keys of its curves. A single value is a dot. `stairs`
+    are values that hold until the next number.
+    """
+    figure, axes = panels(len(titles))
+    for ax, (title, keys) in zip(axes, titles.items(), strict=True):
+        ax.set_title(title)
+        for order, (label, run) in enumerate(runs.items()):
+            for key in (k for k in keys if k in run):
+                _curve(ax, label, order, run[key], first, stairs=stairs)
+    last = first + longest(runs) - 1
+    margin = max(0.5, last / 30)
+    ax.set_xlabel(axis)
+    ax.set_xlim(first - margin, last + margin)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xticks([t for t in ax.get_xticks() if first <= t <= last] or [first])
+    handles, labels = axes[0].get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    options = {"ncols": min(3, len(unique)), "handlelength": 2.6, "columnspacing": 1.4}
+    figure.legend(unique.values(), unique.keys(), loc="outside upper left", **options)
+    return figure, axes
+
+
+def _curve(
+    ax: Axes, label: str, order: int, values: Floats, first: int, *, stairs: bool
+) -> None:
+    """Draw as many values of a curve as the figure has pixels.
+
+    Of stairs, only changes are drawn, unless they are so many that stairs would look
+    like a slope.
     """
     style = {"zorder": 2 + order / 10, **style_of(label, order)}
     if values.size == 1:  # one epoch has no line
@@ -95,13 +113,9 @@ def curve(
     ax.plot(first + drawn, y, label=label, clip_on=False, **style)
 
 
-def whole_numbers(ax: Axes, name: str, first: int, last: int) -> None:
-    """Label the horizontal axis with whole numbers only."""
-    margin = max(0.5, last / 30)
-    ax.set_xlabel(name)
-    ax.set_xlim(first - margin, last + margin)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xticks([t for t in ax.get_xticks() if first <= t <= last] or [first])
+def longest(runs: Curves) -> int:
+    """Return the length of the longest curve."""
+    return max(curve.size for run in runs.values() for curve in run.values())
 
 
 def join_names(names: Sequence[str]) -> str:

@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import NullLocator
 from numpy.typing import ArrayLike
 
+from kvt.compare.parity import same_history
 from kvt.show import canvas
-from kvt.show.canvas import LOOK, Floats, join_names
+from kvt.show.canvas import LOOK, Curves, Floats, join_names, longest
 from kvt.show.picture import FONT, INK, Picture, picture
 from kvt.show.sources import Markdown
 
 Runs = Mapping[str, Mapping[str, Sequence[float]]]
-Curves = dict[str, dict[str, Floats]]
 
 
 def history(histories: Runs) -> Picture:
@@ -26,21 +26,14 @@ def history(histories: Runs) -> Picture:
     a gap.
     """
     runs = _curves(histories)
-    keys = [key for run in runs.values() for key in run]
-    quantities = list(dict.fromkeys(key.removeprefix("val_") for key in keys))
+    names = [key.removeprefix("val_") for run in runs.values() for key in run]
+    pairs = {name: (name, f"val_{name}") for name in names}
     with style.context(LOOK):
-        figure, axes = canvas.panels(len(quantities))
-        for ax, quantity in zip(axes, quantities, strict=True):
-            ax.set_title(quantity)
-            pair = (quantity, f"val_{quantity}")
-            for order, (label, run) in enumerate(runs.items()):
-                for key in (k for k in pair if k in run):
-                    canvas.curve(ax, label, order, run[key])
+        figure, axes = canvas.curves(runs, pairs, "epoch")
+        for ax, pair in zip(axes, pairs.values(), strict=True):
             if both := [run for run in runs.values() if run.keys() >= {*pair}]:
                 _name_ends(ax, *(both[0][key][-1] for key in pair))
-        canvas.whole_numbers(axes[-1], "epoch", 1, _longest(runs))
-        canvas.legend(figure, axes[0])
-        return picture(figure, _history_finding(runs, quantities), _listed(runs))
+        return picture(figure, _history_finding(runs, [*pairs]), _listed(runs))
 
 
 def rates(schedules: Runs) -> Picture:
@@ -50,17 +43,10 @@ def rates(schedules: Runs) -> Picture:
     its whole step, so curves are stairs while a stair is wide enough to be seen.
     """
     runs = _curves(schedules)
-    names = list(dict.fromkeys(name for run in runs.values() for name in run))
+    names = {name: [name] for run in runs.values() for name in run}
     with style.context(LOOK):
-        figure, axes = canvas.panels(len(names))
-        for ax, name in zip(axes, names, strict=True):
-            ax.set_title(name)
-            for order, (label, run) in enumerate(runs.items()):
-                if name in run:
-                    canvas.curve(ax, label, order, run[name], 0, stairs=True)
-        canvas.whole_numbers(axes[-1], "step", 0, _longest(runs) - 1)
-        canvas.legend(figure, axes[0])
-        return picture(figure, _rates_finding(runs, names), _rates_in_words(runs))
+        figure, _ = canvas.curves(runs, names, "step", 0, stairs=True)
+        return picture(figure, _rates_finding(runs, [*names]), _rates_in_words(runs))
 
 
 def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture | Markdown:
@@ -70,29 +56,24 @@ def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture | Markdown:
     last place (ulp), 0 or more. The scale is logarithmic above 1; 0 has its own line.
     Where nothing but zeros would be drawn, a sentence says so.
     """
-    runs = {label: np.asarray(values, np.float64) for label, values in ulps.items()}
-    epochs = max(values.size for values in runs.values())
-    if not any(values.any() for values in runs.values()):
+    runs = _curves({label: {"ulp": values} for label, values in ulps.items()})
+    largest = {label: run["ulp"].max() for label, run in runs.items()}
+    if not any(largest.values()):
+        epochs = longest(runs)
         when = f"in all {epochs} epochs" if epochs > 1 else "after 1 epoch"
         rest = f"of {join_names([*runs])}: every weight has the bits of Keras's."
         return Markdown(f"**0 ulp {when}** {rest}")
-    top = max(1, *map(_exponent, runs.values()))
+    top = max(1, *map(_exponent, largest.values()))
     ticks = range(0, top + 1, 1 + top // 5)
     names = [f"{10**t:,}" if t < 5 else f"1e{t}" for t in ticks]
     with style.context(LOOK):
-        figure, (ax,) = canvas.panels(1)
-        ax.set_title("distance from Keras, in ulp")
+        title = "distance from Keras, in ulp"
+        figure, (ax,) = canvas.curves(runs, {title: ["ulp"]}, "epoch")
         ax.set_yscale("symlog", linthresh=1, linscale=max(0.9, top / 5))
-        ax.yaxis.set_major_locator(FixedLocator([0, *(10.0**t for t in ticks)]))
+        ax.set_yticks([0, *(10.0**t for t in ticks)], ["0: same bits", *names])
         ax.yaxis.set_minor_locator(NullLocator())
-        ax.set_yticklabels(["0: same bits", *names])
         ax.set_ylim(-0.35, 10.0**top * 1.5)
-        for order, (label, distances) in enumerate(runs.items()):
-            canvas.curve(ax, label, order, distances)
-        canvas.whole_numbers(ax, "epoch", 1, epochs)
-        canvas.legend(figure, ax)
-        by_epoch = {label: {"ulp": values} for label, values in runs.items()}
-        return picture(figure, _agreement_finding(runs), _listed(by_epoch))
+        return picture(figure, _agreement_finding(largest), _listed(runs))
 
 
 def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Picture:
@@ -133,10 +114,6 @@ def _curves(runs: Runs) -> Curves:
     }
 
 
-def _longest(runs: Curves) -> int:
-    return max(curve.size for run in runs.values() for curve in run.values())
-
-
 def _name_ends(ax: Axes, training: float, validation: float) -> None:
     """Write which curve is which at their ends, without overlap."""
     low, high = ax.get_ylim()
@@ -151,17 +128,12 @@ def _name_ends(ax: Axes, training: float, validation: float) -> None:
         ax.text(1.01, y, name, va="center_baseline", transform=beside)
 
 
-def _equal(curves: Iterable[Floats]) -> bool:
-    first, *rest = curves
-    return all(np.array_equal(first, curve, equal_nan=True) for curve in rest)
-
-
 def _history_finding(runs: Curves, quantities: Sequence[str]) -> str:
     """Say whether the curves coincide, or else where the loss ends."""
     quantity = "loss" if "loss" in quantities else quantities[0]
     if not any(quantity in run for run in runs.values()):
         quantity = f"val_{quantity}"
-    epochs = _longest(runs)
+    epochs = longest(runs)
     span = f"over {epochs} epochs" if epochs > 1 else "after 1 epoch"
     last = {label: run[quantity][-1] for label, run in runs.items() if quantity in run}
     if len(runs) == 1:
@@ -171,28 +143,26 @@ def _history_finding(runs: Curves, quantities: Sequence[str]) -> str:
         if not np.isfinite(values).any():
             return f"{seen} is no finite number {span}."
         return f"{seen} is best after epoch {np.nanargmin(values) + 1} of {epochs}."
-    if _coincide(runs):
+    if _coincide(runs.values()):
         return f"The curves of {join_names([*runs])} coincide exactly {span}."
     low, high = (f(last, key=lambda label: last[label]) for f in (min, max))
     ends = f"{quantity} ends lowest for {low}, highest for {high}"
     return f"The curves differ {span}: {ends}."
 
 
-def _coincide(runs: Curves) -> bool:
-    keys = {key for run in runs.values() for key in run}
-    return all(run.keys() == keys for run in runs.values()) and all(
-        _equal(run[key] for run in runs.values()) for key in keys
-    )
+def _coincide(runs: Iterable[Mapping[str, Floats]]) -> bool:
+    first, *rest = runs
+    return all(same_history(first, run) for run in rest)
 
 
 def _rates_finding(runs: Curves, names: Sequence[str]) -> str:
-    labels, steps = join_names([*runs]), _longest(runs)
+    labels, steps = join_names([*runs]), longest(runs)
     if len(runs) == 1:
         return f"{len(names)} schedules of {labels}, by step."
     differ = [
         name
         for name in names
-        if not _equal([run[name] for run in runs.values() if name in run])
+        if not _coincide({"": run[name]} for run in runs.values() if name in run)
     ]
     if differ:
         return f"{labels} differ in {join_names(differ)}."
@@ -207,23 +177,21 @@ def _rates_in_words(runs: Curves) -> str:
     )
 
 
-def _agreement_finding(runs: Mapping[str, Floats]) -> str:
+def _agreement_finding(largest: Mapping[str, float]) -> str:
     """Bound each distance by a power of ten: it may depend on the processor."""
-    bounds = {
-        label: f"by at most {10 ** _exponent(distances):,} ulp"
-        for label, distances in runs.items()
-        if distances.any()
-    }
-    equal = [label for label in runs if label not in bounds]
-    parts = [f"{label} differs from Keras {bound}" for label, bound in bounds.items()]
-    if equal:
+    parts = [
+        f"{label} differs from Keras by at most {10 ** _exponent(distance):,} ulp"
+        for label, distance in largest.items()
+        if distance
+    ]
+    if equal := [label for label, distance in largest.items() if not distance]:
         parts.append(f"{join_names(equal)} by no bit")
     return f"{join_names(parts)}."
 
 
-def _exponent(distances: Floats) -> int:
-    """The least power of ten that is not below any distance."""
-    return len(str(int(distances.max()) - 1)) if distances.max() > 1 else 0
+def _exponent(distance: float) -> int:
+    """Return the least power of ten that is not below a distance."""
+    return len(str(int(distance) - 1)) if distance > 1 else 0
 
 
 def _listed(runs: Curves) -> str:
