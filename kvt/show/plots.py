@@ -119,12 +119,10 @@ def _name_ends(ax: Axes, training: float, validation: float) -> None:
     low, high = ax.get_ylim()
     if not np.isfinite([training, validation]).all():
         training = validation = (low + high) / 2
-    middle = (training + validation) / 2
-    half = max((high - low) * 0.13, abs(training - validation)) / 2
-    sign = -1 if validation > training else 1
-    heights = {"training": middle + sign * half, "validation": middle - sign * half}
+    middle, apart = (training + validation) / 2, training - validation
+    half = np.copysign(max((high - low) * 0.13, abs(apart)), apart) / 2
     beside = ax.get_yaxis_transform()
-    for name, y in heights.items():
+    for name, y in {"training": middle + half, "validation": middle - half}.items():
         ax.text(1.01, y, name, va="center_baseline", transform=beside)
 
 
