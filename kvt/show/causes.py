@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from kvt.compare.diagnose.words import section
 from kvt.compare.effects import ROUNDING, STAGES, Cause, seeds_differ, stage
 from kvt.show.sources import Markdown, beside, code
 from kvt.show.tables import Table
 
-NOTEBOOK = "09_why_results_differ.ipynb"
 BELOW = f"< 1e{math.log10(ROUNDING):.0f}"
 Part = Callable[..., Any]
 
@@ -110,7 +110,7 @@ def untyped(function: Part) -> str:
 
 
 def _link(cause: Cause) -> str:
-    return f"[{cause.name}]({NOTEBOOK}#{cause.name.replace(' ', '-')})"
+    return f"[{cause.name}]({section(cause.name)})"
 
 
 def _values(cause: Cause, name: str) -> list[Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from kvt.compare.diagnose.words import section
 from kvt.compare.parity import ParityError, Weights, same_bits
 from kvt.show.tables import Table
 
@@ -62,7 +63,7 @@ def broken(causes: Mapping[str, Mapping[str, Any]]) -> Opening:
     """Show how each cause, as `results.read_causes` returns it, parts from Keras."""
     rows = [
         [
-            f"[{name}](09_why_results_differ.ipynb#{name.replace(' ', '-')})",
+            f"[{name}]({section(name)})",
             f"{one['identical'][-1]:,} of {one['weights']:,}",
             *(_last(one, metric) for metric in ("loss", "accuracy")),
         ]

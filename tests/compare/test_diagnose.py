@@ -19,7 +19,7 @@ from kvt.compare import parts
 from kvt.compare.diagnose.catalogue import CATALOGUE
 from kvt.compare.diagnose.ladder import diagnose
 from kvt.compare.diagnose.port_side import Port
-from kvt.compare.diagnose.words import Diagnosis, link
+from kvt.compare.diagnose.words import Diagnosis, section
 from kvt.compare.pairs import PAIRS, Pair, convolutional, load
 from kvt.compare.recipe import Settings, Training
 from kvt.data.releases import keras_before
@@ -788,7 +788,7 @@ def test_the_words_name_place_cause_proof_and_section() -> None:
         causes=("softmax_twice",),
         candidates=("softmax_twice",),
         proof="exact",
-        fixes=(link(CATALOGUE["softmax_twice"].fix),),
+        fixes=(section(CATALOGUE["softmax_twice"].fix),),
         notes=(),
         experiments=5,
     )

@@ -13,7 +13,7 @@ from kvt.compare.diagnose.keras_side import KerasParts, KerasSide
 from kvt.compare.diagnose.port_side import Fit, Port, record_port, storages
 from kvt.compare.diagnose.record import SMALL, Place, Record, Setup, distance, metrics
 from kvt.compare.diagnose.switches import Evidence
-from kvt.compare.diagnose.words import Diagnosis, link
+from kvt.compare.diagnose.words import Diagnosis, section
 from kvt.compare.parity import same_bits
 from kvt.compare.parts import Weights
 from kvt.data import Array, parameters
@@ -53,7 +53,8 @@ class _Search:
             told.append("one step was compared; several causes show only after more")
         if place and proof != "exact" and self.side.trainings >= self.budget - 1:
             told.append(f"the budget of {self.budget} experiments ended the search")
-        fixes = (link(CATALOGUE[name].fix) for name in (*self.found, *candidates))
+        fixes = [CATALOGUE[name].fix for name in (*self.found, *candidates)]
+        fixes = [it if it.endswith(".") else section(it) for it in fixes]
         return Diagnosis(
             first=place.name if place else None,
             step=place.step if place else -1,

@@ -80,6 +80,6 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-def link(fix: str) -> str:
-    """Return a sentence as it is, and a heading of chapter 09 as its address."""
-    return fix if fix.endswith(".") else f"{CHAPTER}#{fix.replace(' ', '-')}"
+def section(heading: str) -> str:
+    """Return the address of a section of chapter 09."""
+    return f"{CHAPTER}#{heading.replace(' ', '-')}"
