@@ -56,6 +56,7 @@ def mistakes(
     return _ink_tiles(np.asarray(images)[worst], titles, 4, finding, data)
 
 
+@style.context(LOOK)
 def confusion(y: ArrayLike, probabilities: ArrayLike) -> Picture:
     """Draw a confusion matrix in which the errors stand out, not the correct answers.
 
@@ -70,29 +71,23 @@ def confusion(y: ArrayLike, probabilities: ArrayLike) -> Picture:
     errors = counts - np.diag(np.diag(counts))
     # The root lifts rare errors; text on 0.6 of the color stays legible.
     shade = 0.6 * np.sqrt(errors / max(1, errors.max()))
-    with style.context(LOOK):
-        figure, (ax,) = panels(1, height=380)
-        figure.set_figwidth(440 / 72)
-        ax.imshow(_diverging(shade), interpolation="none", aspect="auto", clip_on=False)
-        ax.set_title("predicted", fontweight="normal", loc="center")
-        ax.set_ylabel("label")
-        ax.tick_params(length=0, labeltop=True, labelbottom=False)
-        ax.set(xticks=classes, yticks=classes)
-        ax.spines[:].set_visible(False)
-        ax.grid(visible=False)
-        for row, column in np.argwhere(counts):
-            muted = 0.6 if row == column else 1
-            place: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
-            text = str(counts[row, column])
-            ax.text(column, row, text, fontsize=11, alpha=muted, **place)
-        rows = [
-            f"{label}: {', '.join(map(str, row))}." for label, row in enumerate(counts)
-        ]
-        return picture(
-            figure,
-            _confusion_finding(counts, errors),
-            f"Counts by label. {' '.join(rows)}",
-        )
+    figure, (ax,) = panels(1, height=380)
+    figure.set_figwidth(440 / 72)
+    ax.imshow(_diverging(shade), interpolation="none", aspect="auto", clip_on=False)
+    ax.set_title("predicted", fontweight="normal", loc="center")
+    ax.set_ylabel("label")
+    ax.tick_params(length=0, labeltop=True, labelbottom=False)
+    ax.set(xticks=classes, yticks=classes)
+    ax.spines[:].set_visible(False)
+    ax.grid(visible=False)
+    for row, column in np.argwhere(counts):
+        muted = 0.6 if row == column else 1
+        place: dict[str, Any] = {"ha": "center", "va": "center_baseline"}
+        text = str(counts[row, column])
+        ax.text(column, row, text, fontsize=11, alpha=muted, **place)
+    rows = [f"{label}: {', '.join(map(str, row))}." for label, row in enumerate(counts)]
+    data = f"Counts by label. {' '.join(rows)}"
+    return picture(figure, _confusion_finding(counts, errors), data)
 
 
 def class_weights(weights: ArrayLike) -> Picture:
@@ -146,17 +141,18 @@ def _grid(
     return figure, ax, canvas, corners
 
 
+@style.context(LOOK)
 def _ink_tiles(
     images: ArrayLike, titles: Titles, columns: int, finding: str, data: str
 ) -> Picture:
     """Draw images in [0, 1] in the page's text color on its background."""
-    with style.context(LOOK):
-        pixels = np.asarray(images, np.float64).reshape(-1, 28, 28)
-        figure, ax, canvas, _ = _grid(pixels, titles, columns)
-        _paint(ax, np.repeat(canvas[:, :, None], 3, axis=2).clip(0, 1), gid="ink")
-        return picture(figure, finding, data)
+    pixels = np.asarray(images, np.float64).reshape(-1, 28, 28)
+    figure, ax, canvas, _ = _grid(pixels, titles, columns)
+    _paint(ax, np.repeat(canvas[:, :, None], 3, axis=2).clip(0, 1), gid="ink")
+    return picture(figure, finding, data)
 
 
+@style.context(LOOK)
 def _signed_tiles(images: Floats, titles: Titles, columns: int, what: str) -> Picture:
     """Draw signed images on one scale: green above 0, magenta below, nothing at 0."""
     images = images.astype(np.float64)
@@ -164,21 +160,20 @@ def _signed_tiles(images: Floats, titles: Titles, columns: int, what: str) -> Pi
     finding = f"Ink on green counts for {what}, on magenta against it; {reach}."
     # A few large weights would make all others pale.
     limit = float(np.quantile(np.abs(images), 0.995)) or 1.0
-    with style.context(LOOK):
-        figure, ax, canvas, corners = _grid(images, titles, columns, foot=40)
-        _paint(ax, _diverging(canvas / limit))
-        h, w = images.shape[1:]
-        frames = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for y, x in corners]
-        look: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "alpha": 0.3}
-        ax.add_collection(PolyCollection(frames, linewidths=0.8, clip_on=False, **look))
-        height = figure.get_figheight() * 72
-        bar = figure.add_axes((0.3, 24 / height, 0.4, 10 / height))
-        _paint(bar, _diverging(np.linspace(-1, 1, 101)[None, :]))
-        bar.axis("off")
-        ends = (f"≤ {MINUS}{limit:.2g}", "0", f"≥ {limit:.2g}")
-        for x, text in zip((0, 0.5, 1), ends, strict=True):
-            bar.text(x, -0.4, text, transform=bar.transAxes, ha="center", va="top")
-        return picture(figure, finding, f"{len(images)} images on one scale.")
+    figure, ax, canvas, corners = _grid(images, titles, columns, foot=40)
+    _paint(ax, _diverging(canvas / limit))
+    h, w = images.shape[1:]
+    frames = [[(x, y), (x + w, y), (x + w, y + h), (x, y + h)] for y, x in corners]
+    look: dict[str, Any] = {"facecolors": "none", "edgecolors": INK, "alpha": 0.3}
+    ax.add_collection(PolyCollection(frames, linewidths=0.8, clip_on=False, **look))
+    height = figure.get_figheight() * 72
+    bar = figure.add_axes((0.3, 24 / height, 0.4, 10 / height))
+    _paint(bar, _diverging(np.linspace(-1, 1, 101)[None, :]))
+    bar.axis("off")
+    ends = (f"≤ {MINUS}{limit:.2g}", "0", f"≥ {limit:.2g}")
+    for x, text in zip((0, 0.5, 1), ends, strict=True):
+        bar.text(x, -0.4, text, transform=bar.transAxes, ha="center", va="top")
+    return picture(figure, finding, f"{len(images)} images on one scale.")
 
 
 def _paint(ax: Axes, colors: Floats, gid: str | None = None) -> None:

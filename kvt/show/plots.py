@@ -18,6 +18,7 @@ from kvt.show.sources import Markdown
 Runs = Mapping[str, Mapping[str, Sequence[float]]]
 
 
+@style.context(LOOK)
 def history(histories: Runs) -> Picture:
     """Draw what each run reported by epoch, validation beside training.
 
@@ -28,14 +29,14 @@ def history(histories: Runs) -> Picture:
     runs = _curves(histories)
     names = [key.removeprefix("val_") for run in runs.values() for key in run]
     pairs = {name: (name, f"val_{name}") for name in names}
-    with style.context(LOOK):
-        figure, axes = canvas.curves(runs, pairs, "epoch")
-        for ax, pair in zip(axes, pairs.values(), strict=True):
-            if both := [run for run in runs.values() if run.keys() >= {*pair}]:
-                _name_ends(ax, *(both[0][key][-1] for key in pair))
-        return picture(figure, _history_finding(runs, [*pairs]), _listed(runs))
+    figure, axes = canvas.curves(runs, pairs, "epoch")
+    for ax, pair in zip(axes, pairs.values(), strict=True):
+        if both := [run for run in runs.values() if run.keys() >= {*pair}]:
+            _name_ends(ax, *(both[0][key][-1] for key in pair))
+    return picture(figure, _history_finding(runs, [*pairs]), _listed(runs))
 
 
+@style.context(LOOK)
 def rates(schedules: Runs) -> Picture:
     """Draw the learning rate that each run uses at each step, one panel per schedule.
 
@@ -44,11 +45,11 @@ def rates(schedules: Runs) -> Picture:
     """
     runs = _curves(schedules)
     names = {name: [name] for run in runs.values() for name in run}
-    with style.context(LOOK):
-        figure, _ = canvas.curves(runs, names, "step", 0, stairs=True)
-        return picture(figure, _rates_finding(runs, [*names]), _rates_in_words(runs))
+    figure, _ = canvas.curves(runs, names, "step", 0, stairs=True)
+    return picture(figure, _rates_finding(runs, [*names]), _rates_in_words(runs))
 
 
+@style.context(LOOK)
 def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture | Markdown:
     """Draw how far each run's weights are from Keras's, by epoch.
 
@@ -66,16 +67,16 @@ def agreement(ulps: Mapping[str, Sequence[int]]) -> Picture | Markdown:
     top = max(1, *map(_exponent, largest.values()))
     ticks = range(0, top + 1, 1 + top // 5)
     names = [f"{10**t:,}" if t < 5 else f"1e{t}" for t in ticks]
-    with style.context(LOOK):
-        title = "distance from Keras, in ulp"
-        figure, (ax,) = canvas.curves(runs, {title: ["ulp"]}, "epoch")
-        ax.set_yscale("symlog", linthresh=1, linscale=max(0.9, top / 5))
-        ax.set_yticks([0, *(10.0**t for t in ticks)], ["0: same bits", *names])
-        ax.yaxis.set_minor_locator(NullLocator())
-        ax.set_ylim(-0.35, 10.0**top * 1.5)
-        return picture(figure, _agreement_finding(largest), _listed(runs))
+    title = "distance from Keras, in ulp"
+    figure, (ax,) = canvas.curves(runs, {title: ["ulp"]}, "epoch")
+    ax.set_yscale("symlog", linthresh=1, linscale=max(0.9, top / 5))
+    ax.set_yticks([0, *(10.0**t for t in ticks)], ["0: same bits", *names])
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylim(-0.35, 10.0**top * 1.5)
+    return picture(figure, _agreement_finding(largest), _listed(runs))
 
 
+@style.context(LOOK)
 def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Picture:
     """Draw examples and the lines fitted to them.
 
@@ -85,26 +86,25 @@ def line(x: ArrayLike, y: ArrayLike, lines: Mapping[str, tuple[Any, Any]]) -> Pi
     xs, ys = (np.asarray(v, np.float64).reshape(-1) for v in (x, y))
     ends = np.array([xs.min(), xs.max()])
     equations = {}
-    with style.context(LOOK):
-        figure, (ax,) = canvas.panels(1)
-        for order, (label, pair) in enumerate(lines.items()):
-            w, b = (float(np.asarray(v).item()) for v in pair)
-            equation = f"y = {w:.2f} x {'-' if b < 0 else '+'} {abs(b):.2f}"
-            equations[label] = equation
-            look = canvas.style_of(label, order)
-            ax.plot(ends, w * ends + b, label=f"{label}: {equation}", **look)
-        rings: dict[str, Any] = {"ms": 13, "mfc": "none", "mec": INK, "alpha": 0.5}
-        ax.plot(xs, ys, "o", mew=0.9, zorder=1, label="examples", **rings)
-        ax.set_xlabel("x")
-        ax.set_title("y", fontweight="normal")
-        ax.legend(loc="best", fontsize=FONT)
-        ax.grid(visible=False)  # it would run through the legend
-        fitted = {*equations.values()}
-        same = f"the line {min(fitted)}"
-        what = same if len(fitted) == 1 else f"{len(fitted)} different lines"
-        finding = f"{join_names([*equations])} fit {what} to {xs.size} examples."
-        named = [f"{label}: {equation}." for label, equation in equations.items()]
-        return picture(figure, finding, " ".join(named))
+    figure, (ax,) = canvas.panels(1)
+    for order, (label, pair) in enumerate(lines.items()):
+        w, b = (float(np.asarray(v).item()) for v in pair)
+        equation = f"y = {w:.2f} x {'-' if b < 0 else '+'} {abs(b):.2f}"
+        equations[label] = equation
+        look = canvas.style_of(label, order)
+        ax.plot(ends, w * ends + b, label=f"{label}: {equation}", **look)
+    rings: dict[str, Any] = {"ms": 13, "mfc": "none", "mec": INK, "alpha": 0.5}
+    ax.plot(xs, ys, "o", mew=0.9, zorder=1, label="examples", **rings)
+    ax.set_xlabel("x")
+    ax.set_title("y", fontweight="normal")
+    ax.legend(loc="best", fontsize=FONT)
+    ax.grid(visible=False)  # it would run through the legend
+    fitted = {*equations.values()}
+    same = f"the line {min(fitted)}"
+    what = same if len(fitted) == 1 else f"{len(fitted)} different lines"
+    finding = f"{join_names([*equations])} fit {what} to {xs.size} examples."
+    named = [f"{label}: {equation}." for label, equation in equations.items()]
+    return picture(figure, finding, " ".join(named))
 
 
 def _curves(runs: Runs) -> Curves:
