@@ -14,7 +14,7 @@ from kvt.compare.diagnose import ladder
 from kvt.compare.diagnose.catalogue import STEP, KnownCause
 from kvt.compare.diagnose.ladder import diagnose
 from kvt.compare.diagnose.port_side import Port
-from kvt.compare.diagnose.record import RUNGS, Place, Record
+from kvt.compare.diagnose.record import Place, Record, Rung
 from tests.compare.test_diagnose import (
     Own,
     buffered,
@@ -520,7 +520,7 @@ def test_other_numbers_of_epochs_are_no_cause_of_order(
 
 def test_a_cause_with_an_unknown_one_after_it_is_no_verdict() -> None:
     search = ladder._Search(None, None, 5, 0, found=["softmax_twice"])  # type: ignore[arg-type]
-    rest = SimpleNamespace(rounding=False, place=Place(3, RUNGS.index("update")))
+    rest = SimpleNamespace(rounding=False, place=Place(3, Rung.update))
     assert search._inexact(rest, {}) is None  # type: ignore[arg-type]
     assert search.found == []
     assert (

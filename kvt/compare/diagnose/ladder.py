@@ -49,14 +49,12 @@ class _Search:
         if self.verbose:
             print("\r" + " " * 72, end="\r", file=sys.stderr, flush=True)
         told = [*notes, *self.parts.told, *self.notes]
-        if place is None and self.side.setup.steps == 1:
-            told.append("one step was compared; several causes show only after more")
         if place and proof != "exact" and self.side.trainings >= self.budget - 1:
             told.append(f"the budget of {self.budget} experiments ended the search")
         fixes = [CATALOGUE[name].fix for name in (*self.found, *candidates)]
         fixes = [it if it.endswith(".") else section(it) for it in fixes]
         return Diagnosis(
-            first=place.name if place else None,
+            first=place.rung.name if place else None,
             step=place.step if place else -1,
             ladder=self.ladder,
             causes=tuple(self.found),
@@ -83,6 +81,9 @@ class _Search:
         _check_finite(mine, theirs)
         names = [self.side.compiled.weights[at].path for at in self.side.listed]
         self.ladder = tuple(_rungs(mine, theirs, names))
+        if first is None and len(mine.after) == 1:
+            told = "one step was compared; several causes show only after more"
+            self.notes.append(told)
         if first and (size := mine.residual(theirs, first.step)) < SMALL:
             self.notes.append(
                 f"step {first.step + 1} differs by rounding: {size:.0e} of its update"
@@ -112,7 +113,7 @@ class _Search:
                 self.found += [name] if name else []
                 return "consistent"
         if self.found:
-            causes, rung = " and ".join(self.found), seen.place.name
+            causes, rung = " and ".join(self.found), seen.place.rung.name
             self.notes.append(
                 f"with {causes} in Keras, the first difference is {rung}, step "
                 f"{seen.place.step + 1}; what causes it is unknown"
@@ -175,10 +176,11 @@ class _Search:
 
 def _suspects(seen: Evidence) -> list[str]:
     """Return the causes that can show at this difference, the likeliest first."""
-    rungs = {k: it.rungs for k, it in CATALOGUE.items() if seen.place.name in it.rungs}
+    rung = seen.place.rung.name
+    rungs = {name: it.rungs for name, it in CATALOGUE.items() if rung in it.rungs}
 
     def unlikely(name: str) -> tuple[bool, bool]:
-        first = rungs[name].startswith(seen.place.name)
+        first = rungs[name].startswith(rung)
         return ("rounding" in rungs[name]) != seen.rounding, not first
 
     return sorted(rungs, key=unlikely)
@@ -201,7 +203,7 @@ def _rungs(mine: Record, theirs: Record, names: list[str]) -> Any:
     shapes = [" and ".join(str(a.shape) for a in batch) for batch in pairs[0]]
     told = f"{shapes[0]} in Keras, {shapes[1]} in the port"
     yield "first batch", "same shapes" if shapes[0] == shapes[1] else told
-    one, two = (np.asarray(record.losses[0], "f4") for record in (mine, theirs))
+    one, two = mine.losses[0], theirs.losses[0]
     for kind in mine.details.keys() & theirs.details.keys():
         labels = names if kind == "gradients" else [kind]
         yield kind, distance(labels, mine.details[kind], theirs.details[kind])

@@ -1,8 +1,9 @@
 """What one side of a pair did, step by step, and where two sides first differ."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +15,7 @@ from kvt.data import Array
 KEPT = 256 * 1024**2  # bytes of weights that are kept, besides those of the first step
 SMALL = 1e-4  # of a step's update: smaller differences are rounding
 # Where two sides can differ, in the order in which a training meets it.
-RUNGS = (
-    *("start", "inputs", "order", "forward", "loss", "gradients", "update"),
-    "metrics",
-)
+Rung = IntEnum("Rung", "start inputs order forward loss gradients update metrics")
 
 
 class Setup(NamedTuple):
@@ -33,25 +31,14 @@ class Setup(NamedTuple):
 
     def split(self) -> tuple[Rows, Rows]:
         """Return the rows that Keras trains on, and those that it validates on."""
-        n, share = len(self.x), self.validation_split
-        return tail(n, share, self.seed) if share else (np.arange(n), np.arange(0))
-
-    @property
-    def steps(self) -> int:
-        """The number of train steps in all epochs."""
-        return self.epochs * -(-len(self.split()[0]) // self.batch_size)
+        return tail(len(self.x), self.validation_split, self.seed)
 
 
 class Place(NamedTuple):
     """A step, counted from 0, and the rung of the ladder on which two sides differ."""
 
     step: int
-    rung: int  # an index into RUNGS
-
-    @property
-    def name(self) -> str:
-        """The rung's name."""
-        return RUNGS[self.rung]
+    rung: Rung
 
 
 @dataclass
@@ -63,7 +50,7 @@ class Record:
     batches: list[tuple[Array, Array]] = field(default_factory=list)
     before: list[bytes] = field(default_factory=list)  # digests before each step
     after: list[bytes] = field(default_factory=list)  # and after it
-    losses: list[Array] = field(default_factory=list)
+    losses: list[Array] = field(default_factory=list)  # in float32
     kept: dict[int, Weights] = field(default_factory=dict)  # by step, after it
     last: Weights = field(default_factory=list)  # after the last step
     history: list[dict[str, float]] = field(default_factory=list)  # by epoch
@@ -85,7 +72,7 @@ class Record:
                 given = logs[kind]
                 values = given if isinstance(given, list | tuple) else [given]
                 self.details[kind] = [np.asarray(value) for value in values]
-        self.losses.append(np.asarray(logs["loss"]))
+        self.losses.append(np.asarray(logs["loss"], "f4"))
         self.after.append(digest(weights))
         self.last = weights
         if self.overflow is None and not all(np.isfinite(w).all() for w in weights):
@@ -96,7 +83,7 @@ class Record:
 
     def weights_before(self, step: int) -> Weights:
         """Return the weights before a step."""
-        return self.kept.get(step - 1, self.start) if step else self.start
+        return self.kept.get(step - 1, self.start)
 
     def residual(self, other: "Record", step: int) -> float:
         """Return the largest difference after a step, relative to the step's update."""
@@ -116,12 +103,7 @@ class Record:
         """Return the last distance, relative to the way from the start."""
         if [a.shape for a in self.last] != [b.shape for b in other.last]:
             return np.inf
-        last, theirs, start = (
-            np.concatenate(
-                [array.ravel() for array in arrays if array.dtype.kind == "f"]
-            )
-            for arrays in (self.last, other.last, self.start)
-        )
+        last, theirs, start = map(flat, (self.last, other.last, self.start))
         norm = np.linalg.norm
         return float(norm(last - theirs) / (norm(last - start) or 1.0))
 
@@ -130,26 +112,27 @@ class Record:
         step = len(self.after) - 1
         return step < len(other.after) and self._parts_at(step, other) is None
 
-    def _parts_at(self, step: int, other: "Record") -> str | None:
+    def _parts_at(self, step: int, other: "Record") -> Rung | None:
         """Return the rung on which a step differs, or None."""
         if self.before[step] != other.before[step]:
-            return "update"  # weights changed outside of a step
+            return Rung.update  # weights changed outside of a step
         if self.after[step] == other.after[step]:
             return None
         one, two = self.batches[step], other.batches[step]
         if not np.array_equal(one[0], two[0]):  # in whatever dtype
             kinds = [[(a.shape[1:], a.dtype) for a in batch] for batch in (one, two)]
             known = {*map(bytes, self.examples)} if kinds[0] == kinds[1] else {}
-            return "order" if all(bytes(row) in known for row in two[0]) else "inputs"
+            is_known = all(bytes(row) in known for row in two[0])
+            return Rung.order if is_known else Rung.inputs
         if not np.array_equal(one[1], two[1]):
-            return "inputs"
+            return Rung.inputs
         if step == 0 and self._differs_in("outputs", other):
-            return "forward"
-        if not same_bits(*(np.asarray(r.losses[step], "f4") for r in (self, other))):
-            return "loss"
+            return Rung.forward
+        if not same_bits(self.losses[step], other.losses[step]):
+            return Rung.loss
         if step == 0 and self._differs_in("gradients", other):
-            return "gradients"
-        return None if self._overflows(step, other) else "update"
+            return Rung.gradients
+        return None if self._overflows(step, other) else Rung.update
 
     def _overflows(self, step: int, other: "Record") -> bool:
         """Whether both sides overflow here: then rounding decides on inf or NaN."""
@@ -165,33 +148,38 @@ class Record:
         Metrics count last: they are compared if all weights are equal.
         """
         if digest(self.start) != digest(other.start):
-            return Place(-1, RUNGS.index("start"))
+            return Place(-1, Rung.start)
         steps = min(len(self.after), len(other.after))
         for step in range(steps):
             if rung := self._parts_at(step, other):
-                return Place(step, RUNGS.index(rung))
+                return Place(step, rung)
             if self._overflows(step, other):
                 return None
         if not (self.complete and other.complete):
             return None
         if len(self.after) != len(other.after):
-            return Place(steps, RUNGS.index("order"))
+            return Place(steps, Rung.order)
         if metrics(self, other):
-            return Place(steps, RUNGS.index("metrics"))
+            return Place(steps, Rung.metrics)
         return None
 
 
-def metrics(one: Record, other: Record, rtol: float = 2e-5) -> list[str]:
-    """Name the metrics that differ in any epoch, by default by more than rounding."""
+def metrics(one: Record, other: Record) -> list[str]:
+    """Name the metrics that differ in any epoch by more than rounding."""
     names = {name for logs in one.history for name in logs}
     return sorted(
         name
         for name in names
         if any(
-            name in b and not np.isclose(a[name], b[name], rtol, rtol / 200, True)
+            name in b and not np.isclose(a[name], b[name], 2e-5, 1e-7, True)
             for a, b in zip(one.history, other.history, strict=False)
         )
     )
+
+
+def flat(weights: Iterable[Array]) -> Array:
+    """Return the floating-point weights as one array (n,)."""
+    return np.concatenate([w.ravel() for w in weights if w.dtype.kind == "f"])
 
 
 def digest(weights: Weights) -> bytes:
