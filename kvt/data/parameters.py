@@ -65,6 +65,7 @@ RULES = {
         "an integer from 0 to 4294967295",
         "any integer in that range works",
     ),
+    "budget": _at_least(1, "use 60, the default"),
     "seeds": _at_least(1, "use 1 to train with the first seed only"),
     "dtype": _either("float32", "float64", "use 'float32', Keras's default"),
     "steps_per_epoch": _at_least(1, "use None to go through all of x"),

@@ -89,6 +89,7 @@ COUNTS = {  # whole numbers of at least 1, and what to use instead
     "validation_steps": "use None to validate on all examples",
     "validation_batch_size": "use None for that of the training",
     "validation_freq": "use 1 to validate after every epoch",
+    "budget": "use 60, the default",
 }
 CHOICES = {
     "shuffle": ([True, False, "batch"], "True, False or 'batch'"),

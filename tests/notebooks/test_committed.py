@@ -155,7 +155,7 @@ def test_every_mark_is_in_each_dialect(notebook: str) -> None:
 def test_parameters_are_typed_explained_in_range_and_complete(notebook: str) -> None:
     lines = sections.tagged(notebook, "parameters")["source"].splitlines()[1:]
     names = {re.match(r"(\w+): (str|int|float) = .+  # .+", line)[1] for line in lines}
-    of_others = {"seeds", "results_dir", "steps", "steps_per_epoch"}
+    of_others = {"seeds", "results_dir", "steps", "steps_per_epoch", "budget"}
     of_others |= {"shuffle", "verbose", "return_dict"}
     of_others |= {f"validation_{name}" for name in ("steps", "batch_size", "freq")}
     if notebook == "01_linear_regression":

@@ -249,7 +249,8 @@ def diagnose(
     that returns no `Port`, for steps that change no variable, and for a loss that is
     not finite from the start.
     """
-    _check(model, fit, budget)
+    _check(model, fit)
+    parameters.check({"budget": budget})
     numbers: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs}
     numbers |= {"validation_split": validation_split, "seed": seed}
     numbers = parameters.check(numbers)
@@ -271,7 +272,7 @@ def diagnose(
     return found[0]
 
 
-def _check(model: Any, fit: Any, budget: Any) -> None:
+def _check(model: Any, fit: Any) -> None:
     """Reject what cannot be trained as Keras's `fit` trains it."""
     if not getattr(model, "compiled", False) or model.optimizer is None:
         raise ValueError(
@@ -300,11 +301,6 @@ def _check(model: Any, fit: Any, budget: Any) -> None:
         raise TypeError(
             f"fit has type {type(fit).__name__}; it must be a function, your own loop; "
             "leave it out to use kvt.fit"
-        )
-    if not isinstance(budget, int) or budget < 1:
-        raise ValueError(
-            f"budget is {budget!r}; it must be an integer of at least 1, the trainings "
-            "of Keras; use 60, the default"
         )
 
 
