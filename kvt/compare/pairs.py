@@ -188,7 +188,7 @@ class FittedKeras:
         self._train = inputs(examples.x_train), examples.y_train
         self._test = inputs(examples.x_test), examples.y_test
         self._split = settings.validation_split
-        with _in_dtype(pair.dtype):
+        with in_dtype(pair.dtype):
             self._model = pair.model(0)
             self._model.compile(
                 loss=pair.loss,
@@ -202,7 +202,7 @@ class FittedKeras:
 
     def run(self, seeds: Iterable[int], epochs: int) -> dict[int, Trained]:
         """Train once from each seed; return results by seed."""
-        with without_warnings(), _in_dtype(self._pair.dtype):
+        with without_warnings(), in_dtype(self._pair.dtype):
             return {seed: self._run(seed, epochs) for seed in seeds}
 
     def _run(self, seed: int, epochs: int) -> Trained:
@@ -240,7 +240,7 @@ class FittedKeras:
 
 
 @contextmanager
-def _in_dtype(dtype: str) -> Iterator[None]:
+def in_dtype(dtype: str) -> Iterator[None]:
     """Set the dtype of inputs, weights, learning rate and metrics in Keras."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx(dtype)

@@ -17,6 +17,7 @@ from kvt.data.quietly import quiet
 
 with quiet():
     import tensorflow as tf
+    import keras
 
 STEP = "forward loss gradients update"
 UPDATE = f"update {STEP}"  # tried first where the update differs and the loss is equal
@@ -49,7 +50,7 @@ CATALOGUE = {
         "Targets missing an axis", on.broadcast_targets, "inputs loss"
     ),
     **{
-        name: KnownCause(heading, rule_of_order(name), "order")
+        name: KnownCause(heading, partial(rule_of_order, name), "order")
         for name, heading in {
             "random_split": "Random validation split",
             "not_shuffled": "Not shuffled",
@@ -106,7 +107,7 @@ CATALOGUE = {
     ),
     "eager_steps": KnownCause(
         "Wrap both steps in tf.function.",
-        when(lambda s: not s.theirs.traced, {"eager": True}),
+        when(lambda s: not s.theirs.traced, {"compile": {"run_eagerly": True}}),
         ROUNDING,
     ),
     "log_of_softmax": KnownCause(
@@ -139,7 +140,9 @@ CATALOGUE = {
         "Bias added with plus", lambda s: [{"around": on.bias_by_plus}], ROUNDING
     ),
     "xla": KnownCause(
-        "XLA", lambda s: [{"xla": not s.side.compiled.jit_compile}], ROUNDING
+        "XLA",
+        lambda s: [{"compile": {"jit_compile": not s.side.compiled.jit_compile}}],
+        ROUNDING,
     ),
     "learning_rate": KnownCause(
         "Use the learning rate of Keras's optimizer.", on.other_rates, UPDATE
@@ -204,10 +207,10 @@ CATALOGUE = {
         "metrics",
     ),
     "accuracy_binary": KnownCause(
-        "Binary accuracy", on.accuracy_by(lambda y_pred: y_pred > 0.5), "metrics"
+        "Binary accuracy", on.accuracy_by(keras.metrics.BinaryAccuracy), "metrics"
     ),
     "accuracy_exact": KnownCause(
-        "Exact accuracy", on.accuracy_by(tf.identity), "metrics"
+        "Exact accuracy", on.accuracy_by(keras.metrics.Accuracy), "metrics"
     ),
 }
 # Causes that can leave the same bits: if one of them does, the others are tried, too.

@@ -6,14 +6,15 @@ metrics. With no part changed, that is the user's `fit`; the model is left as it
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from kvt.compare.diagnose.record import Record, Setup
-from kvt.compare.parts import Rows, Weights, cut, example_order
+from kvt.compare.pairs import in_dtype
+from kvt.compare.parts import Rows, Weights, cut, keras_order
 from kvt.data import Array
 from kvt.data.quietly import quiet, without_warnings
 
@@ -27,11 +28,6 @@ Batches = list[tuple[Array, Array]]
 Chain = tuple[Part, ...]  # functions that are called one after the other
 
 
-def keras_order(setup: Setup, n: int, epoch: int) -> list[Rows]:
-    """Visit every row once, in the same order in every epoch."""
-    return cut(example_order(n, setup.seed), setup.batch_size)
-
-
 @dataclass(frozen=True)
 class KerasParts:
     """What a cause can change on Keras's side; each default is what Keras does."""
@@ -39,29 +35,29 @@ class KerasParts:
     start: Chain = ()  # (weights) -> weights
     inputs: Chain = ()  # (x) -> x
     split: Part = Setup.split  # (setup) -> training and held-back rows
-    batches: Part = keras_order  # (setup, n, epoch) -> rows of each batch
-    model: Chain = ()  # (model) -> model
+    batches: Part = keras_order  # (n, batch_size, seed, epoch) -> rows by batch
     around: Chain = ()  # (model) -> a context in which the model is called
     training: bool = True  # the argument of the train step
     testing: bool = False  # that of the test step
     loss: Chain = ()  # (what compile was given as loss) -> loss
     penalty: float = 1  # factor of the layers' own losses
     optimizer: Chain = ()  # (a copy of the user's optimizer, model) -> optimizer
-    metrics: Part | None = None  # (y, outputs) -> accuracy; None: as compiled
+    compile: Mapping[str, Any] = field(default_factory=dict)  # its other arguments
     report: Chain = ()  # (logs, losses of the batches, evaluate) -> logs of an epoch
     weighted: bool = True  # whether the user's class_weight is used
     validation: str = ""  # "trains": it updates the weights, unseen, or as "steps"
-    xla: bool | None = None  # None: as compiled
-    eager: bool = False  # whether no graph is traced
     declared: bool = True  # whether the size of full batches is known to the steps
-    dtype: str | None = None  # of the whole training; None: as compiled
+    dtype: str | None = None  # of model and training; None: as compiled
     told: tuple[str, ...] = ()  # what a change is, in words
 
     def changed(self, **change: Any) -> "KerasParts":
-        """Change parts; a function comes after those that are there."""
+        """Change parts; functions and arguments come after those that are there."""
         for name, value in change.items():
-            if isinstance(getattr(self, name), tuple):
-                change[name] = (*getattr(self, name), value)
+            given = getattr(self, name)
+            if isinstance(given, tuple):
+                change[name] = (*given, value)
+            elif isinstance(given, dict):
+                change[name] = given | value
         return replace(self, **change)
 
 
@@ -156,17 +152,12 @@ class KerasSide:
         A detailed record has the first step's outputs and gradients.
         """
         self.trainings += 1
-        floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
         self._restore()
+        with_dtype = in_dtype(parts.dtype) if parts.dtype else contextlib.nullcontext()
         try:
-            if parts.dtype:  # of inputs, losses and metrics
-                keras.config.set_floatx(parts.dtype)
-                keras.config.set_dtype_policy(parts.dtype)
-            with without_warnings():
+            with with_dtype, without_warnings():
                 return self._fit(parts, other, detailed)
         finally:
-            keras.config.set_floatx(floatx)
-            keras.config.set_dtype_policy(policy)
             self._restore()
 
     def _restore(self) -> None:
@@ -174,7 +165,10 @@ class KerasSide:
             variable.assign(value)
 
     def _fit(self, parts: KerasParts, other: Record | None, detailed: bool) -> Record:
-        setup, inner = self.setup, _in_turn(parts.model, self.compiled)
+        setup, inner = self.setup, self.compiled
+        if parts.dtype:
+            same = inner.to_json().replace('"float32"', f'"{parts.dtype}"')
+            inner = keras.models.model_from_json(same)
         start = _in_turn(parts.start, self.weights)
         for variable, value in zip(inner.weights, start, strict=True):
             variable.assign(value)
@@ -205,7 +199,7 @@ class KerasSide:
             options["class_weight"] = setup.class_weight
         keras.utils.set_random_seed(setup.seed)
         for epoch in range(setup.epochs):
-            order = parts.batches(setup, len(rows), epoch)
+            order = parts.batches(len(rows), setup.batch_size, setup.seed, epoch)
             training = batches([rows[at] for at in order])
             options["callbacks"] = [noting("train", training), *also]
             done = len(record.losses)
@@ -220,29 +214,21 @@ class KerasSide:
 
     def _compiled(self, inner: Any, parts: KerasParts, detailed: bool) -> Any:
         """Compile a model around the user's, as the user's was compiled."""
-        own, given = self.compiled, self.compiled._compile_config.config
+        own, config = self.compiled, self.compiled._compile_config.config
         optimizer = _copy(own.optimizer)
         if own.optimizer.built:
-            optimizer.build(own.trainable_variables)
-            for new, old in zip(
-                optimizer.variables, own.optimizer.variables, strict=True
-            ):
+            optimizer.build(inner.trainable_variables)
+            pairs = zip(optimizer.variables, own.optimizer.variables, strict=True)
+            for new, old in pairs:
                 new.assign(old)
-        options = {
-            name: _copy(given.get(name)) for name in ("metrics", "weighted_metrics")
-        }
-        if parts.metrics:
-            accuracy = keras.metrics.MeanMetricWrapper(parts.metrics, name="accuracy")
-            options = {"metrics": [accuracy]}
+        kept = {n: config[n] for n in ("loss_weights", "metrics", "weighted_metrics")}
+        options = keras.tree.map_structure(_copy, kept)
+        options |= {"jit_compile": own.jit_compile, "auto_scale_loss": False}
         model = _Model(inner, parts, detailed)
         model.compile(
             optimizer=_in_turn(parts.optimizer, optimizer, inner),
             loss=_in_turn(parts.loss, _copy(self.loss)),
-            loss_weights=given.get("loss_weights"),
-            jit_compile=own.jit_compile if parts.xla is None else parts.xla,
-            run_eagerly=parts.eager,
-            auto_scale_loss=False,
-            **options,
+            **options | parts.compile,
         )
         if detailed:
             apply = model.optimizer.apply
@@ -256,11 +242,7 @@ class KerasSide:
 
 
 def _copy(given: Any) -> Any:
-    """Copy a loss, metric, optimizer, or a list or dict of them; keep functions."""
-    if isinstance(given, list | tuple):
-        return [_copy(each) for each in given]
-    if isinstance(given, dict):
-        return {name: _copy(each) for name, each in given.items()}
+    """Copy a loss, metric or optimizer; keep functions, names and numbers."""
     if hasattr(given, "get_config") and not isinstance(given, type):
         return type(given).from_config(given.get_config())
     return given

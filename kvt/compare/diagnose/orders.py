@@ -1,7 +1,7 @@
 """Which cause explains the order of the port's batches."""
 
+from itertools import chain
 from math import lgamma, log
-from typing import Any
 
 import numpy as np
 
@@ -9,26 +9,21 @@ from kvt import data
 from kvt.compare.diagnose.record import Record, Setup
 from kvt.compare.diagnose.switches import Changes, Evidence
 from kvt.compare.parts import Rows, cut, example_order
-from kvt.data import Array
 from kvt.data.releases import keras_before
 
 
-def rule_of_order(name: str) -> Any:
-    """Train Keras on the port's batches, if this cause orders them so."""
-
-    def switch(seen: Evidence) -> Changes:
-        epochs, same = port_rows(seen.side.setup, seen.theirs)
-        if epochs and _cause_of_order(seen, epochs, same) == name:
-            tail = seen.side.setup.split()[1]
-            seen_rows = np.concatenate([rows for epoch in epochs for rows in epoch])
-            rest = np.setdiff1d(np.arange(len(same)), seen_rows)
-            held_back = tail if np.isin(tail, rest).all() else rest
-            yield {
-                "split": lambda setup: (np.arange(len(same)), held_back),
-                "batches": lambda setup, n, epoch: epochs[epoch],
-            }
-
-    return switch
+def rule_of_order(name: str, seen: Evidence) -> Changes:
+    """Train Keras on the port's batches, if the cause of this name orders them so."""
+    epochs, same = port_rows(seen.side.setup, seen.theirs)
+    if epochs and _cause_of_order(seen, epochs, same) == name:
+        tail = seen.side.setup.split()[1]
+        seen_rows = np.concatenate([rows for epoch in epochs for rows in epoch])
+        rest = np.setdiff1d(np.arange(len(same)), seen_rows)
+        held_back = tail if np.isin(tail, rest).all() else rest
+        yield {
+            "split": lambda setup: (np.arange(len(same)), held_back),
+            "batches": lambda n, batch_size, seed, epoch: epochs[epoch],
+        }
 
 
 def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str:
@@ -65,21 +60,16 @@ def _cause_of_order(seen: Evidence, epochs: list[list[Rows]], same: Rows) -> str
 def port_rows(setup: Setup, theirs: Record) -> tuple[list[list[Rows]], Rows]:
     """Find the rows in the port's batches, by epoch; [] if they are not rows of x.
 
-    Also returns a number (n,) for each row: that of the first row that equals it, so
-    equal rows share a number.
+    Also returns for each row of x (n, …) the first row that equals it.
     """
-    numbers: dict[bytes, int] = {}
-
-    def rows(examples: Array) -> Rows:
-        values = map(bytes, np.ascontiguousarray(examples))
-        return np.array([numbers.setdefault(v, len(numbers)) for v in values], "i8")
-
-    same = rows(setup.x.astype(theirs.batches[0][0].dtype))
-    first, known = np.unique(same, return_index=True)[1], len(numbers)
-    found = [rows(x) for x, _ in theirs.batches]
-    if len(numbers) > known or len(found) % setup.epochs:
-        return [], first[same]
+    n, batches = len(setup.x), [x for x, _ in theirs.batches]
+    places: dict[bytes, int] = {}
+    every = enumerate(chain(setup.x.astype(batches[0].dtype), *batches))
+    rows = np.array([places.setdefault(row.tobytes(), at) for at, row in every])
+    same, given = rows[:n], rows[n:]
+    if (given >= n).any() or len(batches) % setup.epochs:
+        return [], same
+    found = np.split(given, np.cumsum([len(x) for x in batches])[:-1])
     steps = len(found) // setup.epochs
-    batches = [first[number] for number in found]
     starts = range(0, len(found), steps)
-    return [batches[start : start + steps] for start in starts], first[same]
+    return [found[start : start + steps] for start in starts], same
