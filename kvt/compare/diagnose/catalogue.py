@@ -13,11 +13,12 @@ import numpy as np
 from kvt.compare.diagnose import switches as on
 from kvt.compare.diagnose.orders import rule_of_order
 from kvt.compare.diagnose.switches import Changes, Evidence, when
+from kvt.compare.parts import cross_entropy
 from kvt.data.quietly import quiet
 
 with quiet():
-    import tensorflow as tf
     import keras
+    import tensorflow as tf
 
 STEP = "forward loss gradients update"
 UPDATE = f"update {STEP}"  # tried first where the update differs and the loss is equal
@@ -33,16 +34,19 @@ class KnownCause:
     rungs: str = STEP  # where it can show first
 
 
-CROSS_ENTROPY = tf.nn.softmax_cross_entropy_with_logits
 _STARTS = "Different initial weights"
 _L2 = "l2_loss instead of L2"
 CATALOGUE = {
-    "transposed_variable": KnownCause(_STARTS, on.at_start(on.transposed), "start"),
-    "variable_order": KnownCause(_STARTS, on.at_start(on.reordered), "start"),
+    "transposed_variable": KnownCause(
+        _STARTS, partial(on.at_start, on.transposed), "start"
+    ),
+    "variable_order": KnownCause(_STARTS, partial(on.at_start, on.reordered), "start"),
     "float64": KnownCause(
         "Float64 instead of float32", on.parts_in_float64, "start inputs"
     ),
-    "initial_weights": KnownCause(_STARTS, on.at_start(lambda a, b: True), "start"),
+    "initial_weights": KnownCause(
+        _STARTS, partial(on.at_start, lambda a, b: True), "start"
+    ),
     "pixels_not_scaled": KnownCause(
         "Pixels not scaled", on.other_scales, "inputs forward loss"
     ),
@@ -72,7 +76,11 @@ CATALOGUE = {
     ),
     "dropout_left_on": KnownCause(
         "Dropout on in validation",
-        when(on.has(*on.MASKS), {"around": on.random_masks}, {"testing": True}),
+        when(
+            on.has(*on.MASKS),
+            on.layer_setting(on.MASKS, "call", on.trained_call),
+            {"testing": True},
+        ),
         f"{STEP} metrics",
     ),
     "frozen_moving_averages": KnownCause(
@@ -103,7 +111,7 @@ CATALOGUE = {
     ),
     "softmax_twice": KnownCause(
         "Softmax applied twice",
-        on.entropy_by(lambda y, z: CROSS_ENTROPY(y, tf.nn.softmax(z))),
+        on.entropy_by(lambda y, z: cross_entropy(y, tf.nn.softmax(z))),
     ),
     "eager_steps": KnownCause(
         "Wrap both steps in tf.function.",

@@ -60,10 +60,8 @@ def storages(port: Any, weights: Weights, names: list[str]) -> list[Storage]:
     probe = np.random.default_rng(0)
     marked = [probe.standard_normal(w.shape).astype(w.dtype) for w in weights]
     values = [value(v) for v in _made(port, marked).variables]
-    listed = [(at, at, False) for at in range(min(len(weights), len(values)))]
-    fits = len(values) >= len(weights) and all(
-        values[at].shape == weights[at].shape for at, _, _ in listed
-    )
+    listed = [(at, at, False) for at in range(len(weights))]
+    fits = [v.shape for v in values[: len(weights)]] == [w.shape for w in weights]
     by_value = [
         (number, at, turned)
         for number, mark in enumerate(marked)
@@ -121,8 +119,8 @@ def record_port(
     def train_step(*batch: Any) -> Any:
         if full and isinstance(step, OpenStep) and not step.only:
             step.only = step.trace(batch, known_size=True)
-        arrays = [np.asarray(part) for part in batch]
-        record.begin(arrays[0], arrays[1], storage.read(made.variables))
+        x, y = map(np.asarray, batch[:2])
+        record.begin(x, y, storage.read(made.variables))
         logs = step(*batch)
         checks.metrics(logs, "train_step")
         record.end(logs, storage.read(made.variables))

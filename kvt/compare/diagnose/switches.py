@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
 from kvt.compare.diagnose.keras_side import KerasSide
-from kvt.compare.diagnose.record import SMALL, Place, Record
+from kvt.compare.diagnose.record import SMALL, Place, Record, flat
 from kvt.data.quietly import quiet
 
 with quiet():
@@ -77,17 +78,13 @@ def when(condition: Callable[[Evidence], Any], *changes: Change) -> Any:
 # --- start and inputs ----------------------------------------------------------------
 
 
-def at_start(alike: Callable[..., bool]) -> Any:
+def at_start(alike: Callable[..., bool], seen: Evidence) -> Changes:
     """Start Keras from the port's weights, if both starts are alike."""
-
-    def switch(seen: Evidence) -> Changes:
-        mine, theirs = seen.mine.start, seen.theirs.start
-        kinds = [[(a.shape, a.dtype) for a in side] for side in (mine, theirs)]
-        if kinds[0] == kinds[1] and alike(mine, theirs):
-            given = dict(zip(seen.side.listed, theirs, strict=True))
-            yield {"start": lambda own: [given.get(i, w) for i, w in enumerate(own)]}
-
-    return switch
+    mine, theirs = seen.mine.start, seen.theirs.start
+    kinds = [[(a.shape, a.dtype) for a in side] for side in (mine, theirs)]
+    if kinds[0] == kinds[1] and alike(mine, theirs):
+        given = dict(zip(seen.side.listed, theirs, strict=True))
+        yield {"start": lambda own: [given.get(i, w) for i, w in enumerate(own)]}
 
 
 def transposed(mine: Any, theirs: Any) -> bool:
@@ -122,16 +119,27 @@ def other_scales(seen: Evidence) -> Changes:
 
 
 def layer_setting(attributes: Sequence[str], name: str, value: Any) -> Change:
-    """Call the model while its layers with these attributes have another value."""
+    """Call the model while its layers with these attributes have another value.
+
+    A function computes the value from the layer.
+    """
 
     @contextmanager
     def context(model: Any) -> Any:
         with ExitStack() as changed:
             for layer in having(model, *attributes):
-                changed.enter_context(patch.object(layer, name, value))
+                new = value(layer) if callable(value) else value
+                changed.enter_context(patch.object(layer, name, new))
             yield
 
     return {"around": context}
+
+
+def trained_call(layer: Any) -> Any:
+    """Return a layer's `call`, as in training."""
+    own, takes_it = layer.call, layer._call_has_training_arg
+    always = {"training": True} if takes_it else {}
+    return lambda *args, **options: own(*args, **options | always)
 
 
 @contextmanager
@@ -142,20 +150,6 @@ def frozen_averages(model: Any) -> Any:
     yield
     for variable, value in zip(moving, kept, strict=True):
         variable.assign(value)
-
-
-@contextmanager
-def random_masks(model: Any) -> Any:
-    """Let layers with random masks draw them in every step; no other layer trains."""
-    with ExitStack() as changed:
-        drawing = having(model, *MASKS)
-        for layer in (it for it in drawing if it._call_has_training_arg):
-
-            def call(*args: Any, own: Any = layer.call, **options: Any) -> Any:
-                return own(*args, **options | {"training": True})
-
-            changed.enter_context(patch.object(layer, "call", call))
-        yield
 
 
 def momentum_of_averages(seen: Evidence) -> Changes:
@@ -193,13 +187,13 @@ def light_last_batch(seen: Evidence) -> Changes:
 
 def broadcast_targets(seen: Evidence) -> Changes:
     """Compare every target with every prediction."""
-    square = not seen.has_loss("mae", "absolute_error")
+    is_absolute = seen.has_loss("mae", "absolute_error")
+    size = tf.abs if is_absolute else tf.square
 
     def loss(y: Tensor, y_pred: Tensor) -> Tensor:
-        errors = tf.reshape(y, [-1]) - y_pred  # (b, b)
-        return tf.reduce_mean(tf.square(errors) if square else tf.abs(errors))
+        return tf.reduce_mean(size(tf.reshape(y, [-1]) - y_pred))  # of (b, b)
 
-    known = seen.has_loss("mse", "mae", "squared_error", "absolute_error")
+    known = is_absolute or seen.has_loss("mse", "squared_error")
     if known and seen.side.setup.y[0].size == 1:
         yield {"loss": lambda given: loss}
 
@@ -265,7 +259,7 @@ def rule_of_update(rule: Any, **changed: Any) -> Change:
 def other_rates(seen: Evidence) -> Changes:
     """Take the rate from the two updates of a step, or the first of a schedule."""
     sides, step = (seen.mine, seen.theirs), seen.place.step
-    own, changes = seen.option("learning_rate"), []
+    own = seen.option("learning_rate")
     if isinstance(own, dict):
         rate = float(seen.side.compiled.optimizer.learning_rate)
         told = f"the port's learning rate stays at {rate:g}"
@@ -273,11 +267,11 @@ def other_rates(seen: Evidence) -> Changes:
     if not isinstance(own, float) or any(step not in side.kept for side in sides):
         return
     trained = [seen.side.compiled.weights[at].trainable for at in seen.side.listed]
-    for side in sides:
-        pairs = zip(trained, side.kept[step], side.weights_before(step), strict=True)
-        found = [(a - b).ravel() for w, a, b in pairs if w and a.dtype.kind == "f"]
-        changes.append(np.concatenate(found))
-    mine, theirs = changes
+    mine, theirs = (
+        flat(compress(side.kept[step], trained))
+        - flat(compress(side.weights_before(step), trained))
+        for side in sides
+    )
     large = np.abs(mine) > 0.1 * np.abs(mine).max()
     ratio = float(np.median(theirs[large] / mine[large])) if large.any() else np.nan
     alike = np.allclose(theirs[large], ratio * mine[large], rtol=0.01)
