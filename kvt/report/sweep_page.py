@@ -198,7 +198,8 @@ def _against(
             str(value): statistics.fmean(float(it[metric]) for it in own)
             for (value,), own in by_value
         }
-        most, least = (f(means_by, key=means_by.__getitem__) for f in (max, min))
+        known = [it for it in means_by if not math.isnan(means_by[it])] or [*means_by]
+        most, least = (f(known, key=means_by.__getitem__) for f in (max, min))
         alt = (
             f"{_heading(metric).capitalize()} by {name}, for {len(values)} values. The "
             f"mean is highest, {means_by[most]:.4g}, at {most}, and lowest, "

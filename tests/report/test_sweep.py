@@ -223,6 +223,8 @@ def test_odd_values_and_a_run_that_diverged_spoil_neither_page_nor_table(
     page = sweep_page.page("01_quick", rows, varied=["dataset"])
     assert re.search(r"<td>1</td><td>&lt;script&gt;</td>", page)  # not NaN's is best
     assert "Best: dataset &lt;script&gt;, with a mean of 1, " in page
+    ends = r"The mean is highest, 3, at \$\\frac{, and lowest, 1, at &lt;script&gt;\."
+    assert re.search(ends, page)
     assert "a\\x00b\\x1b" in page
     assert not {"\0", "\x1b", "<script"} & set(re.findall(r"[\0\x1b]|<script", page))
     (tmp_path / "out").mkdir()
