@@ -335,7 +335,6 @@ def outputs(notebook: Path, cell: int) -> list[str]:
 
 
 @pytest.mark.long
-@pytest.mark.long
 def test_a_saved_notebook_has_the_header_and_a_line_per_epoch(notebook: Path) -> None:
     assert outputs(notebook, 1) == [
         "2 epochs of 3 steps",
@@ -364,7 +363,6 @@ def test_a_saved_notebook_has_no_control_characters(notebook: Path) -> None:
     assert not re.findall(r"\\r|\\u001b|\\b", notebook.read_text())
 
 
-@pytest.mark.long
 @pytest.mark.long
 def test_a_second_run_has_the_same_outputs(notebook: Path) -> None:
     """nbval sees what is displayed first and no update: both must be the same."""
