@@ -176,11 +176,11 @@ TOOLS = (
 def generate(count: int, directory: Path) -> None:
     """Write notebooks of plain Python that compute next to nothing."""
     for number in range(count):
-        cells = [new_markdown_cell(f"# Notebook {number}")]
+        cells = [new_markdown_cell(f"# Part {number}")]
         cells += [new_code_cell(cell.format(n=number)) for cell in CELLS]
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         notebook = new_notebook(cells=cells, metadata={"kernelspec": kernel})
-        notebooks.write(notebook, directory / f"{number:02}_notebook.ipynb")
+        notebooks.write(notebook, directory / f"{number:02}_part_{number}.ipynb")
 
 
 def run(commands: list[list[str]], here: Path) -> float:
